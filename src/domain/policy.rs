@@ -1,0 +1,240 @@
+//! Policies as the decision sees them: entries that were read once, completely, or are known to be broken.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use super::identity::SignedIdentity;
+use super::image::Repository;
+use super::scope::{Scope, ScopeIndex};
+
+/// Which policy object: cluster policies have no namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PolicyId {
+    /// `None` for a `ClusterRegistrySecurityPolicy`.
+    pub namespace: Option<Arc<str>>,
+    /// `metadata.name`.
+    pub name: Arc<str>,
+}
+
+impl PolicyId {
+    /// A cluster policy.
+    pub fn cluster(name: &str) -> Self {
+        Self { namespace: None, name: name.into() }
+    }
+
+    /// A namespaced policy.
+    pub fn namespaced(namespace: &str, name: &str) -> Self {
+        Self { namespace: Some(namespace.into()), name: name.into() }
+    }
+}
+
+impl fmt::Display for PolicyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            None => write!(f, "ClusterRegistrySecurityPolicy/{}", self.name),
+            Some(namespace) => write!(f, "RegistrySecurityPolicy/{namespace}/{}", self.name),
+        }
+    }
+}
+
+/// A Secret or ConfigMap by namespace and name, written `k8s://namespace/name`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectRef {
+    /// The namespace.
+    pub namespace: Arc<str>,
+    /// The name.
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "k8s://{}/{}", self.namespace, self.name)
+    }
+}
+
+/// What a failing entry does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Action {
+    /// Denies.
+    #[default]
+    Enforce,
+    /// Counts as passed and leaves an admission warning and an audit annotation.
+    Warn,
+    /// Counts as passed and leaves an audit annotation.
+    Audit,
+}
+
+/// cosign signatures with public keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CosignCheck {
+    /// The Secret whose key `cosign.pub` holds one or more PEM public keys.
+    pub key_ref: ObjectRef,
+    /// Annotations that the signature must carry, each with this value.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// GPG simple signing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GpgCheck {
+    /// The Secret of which every value is a keyring.
+    pub key_ref: ObjectRef,
+    /// Base URL of the signature store (`http` or `https`); `None` leaves it to registries.d.
+    pub lookaside: Option<String>,
+    /// Which signed references count for the image.
+    pub identity: SignedIdentity,
+}
+
+/// How the registry of an entry is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TransportSpec {
+    /// Plain HTTP or unverified TLS for the registry host.
+    pub insecure: bool,
+    /// Secret or ConfigMap with `ca.crt`.
+    pub ca_ref: Option<ObjectRef>,
+}
+
+/// `signCheck: true` with everything it needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedCheck {
+    /// URL of the Notary v1 server.
+    pub notary: Option<String>,
+    /// cosign, if asked for.
+    pub cosign: Option<CosignCheck>,
+    /// GPG simple signing, if asked for.
+    pub gpg: Option<GpgCheck>,
+    /// Accepted signers; empty means any trusted key.
+    pub signers: Vec<String>,
+    /// How the registry is reached.
+    pub transport: TransportSpec,
+}
+
+/// What an entry asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    /// `signCheck: false`.
+    Unchecked,
+    /// `signCheck: true`.
+    Signed(Box<SignedCheck>),
+    /// The entry's registry can be read and the rest cannot: it governs and denies. The text says what is wrong.
+    Broken(String),
+}
+
+/// One element of `spec.registries`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The policy it stands in.
+    pub policy: PolicyId,
+    /// Its position in `spec.registries`, from 0.
+    pub index: usize,
+    /// What it speaks for.
+    pub scope: Scope,
+    /// What it asks for.
+    pub check: Check,
+    /// An image without a digest fails this entry.
+    pub require_digest: bool,
+    /// What a failure does. Always `Enforce` for a broken entry.
+    pub action: Action,
+    /// SHA-256 over policy id and content, which caches use: equal content of equal policies, equal fingerprint.
+    pub fingerprint: [u8; 32],
+}
+
+impl Entry {
+    /// Whether a cluster policy holds it.
+    pub fn is_cluster(&self) -> bool {
+        self.policy.namespace.is_none()
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} spec.registries[{}]", self.policy, self.index)
+    }
+}
+
+/// A policy object after reading. Entries whose registry cannot be read are not among `entries` but in `problems`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Which one.
+    pub id: PolicyId,
+    /// The entries that can govern.
+    pub entries: Vec<Arc<Entry>>,
+    /// What is wrong or suspicious, for status, logs and the policy webhook.
+    pub problems: Vec<Problem>,
+}
+
+/// Something wrong (`error`) or suspicious (warning) at a field of a policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The field path, such as `spec.registries[0].gpgKeyRef`.
+    pub field: String,
+    /// What is wrong and what to do.
+    pub message: String,
+    /// Whether the policy webhook refuses the object for it.
+    pub error: bool,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+/// All policies of one generation, indexed by what they speak for.
+#[derive(Debug, Default)]
+pub struct PolicySet {
+    cluster_policies: usize,
+    cluster: ScopeIndex<Arc<Entry>>,
+    namespaces: HashMap<Arc<str>, NamespacePolicies>,
+}
+
+#[derive(Debug, Default)]
+struct NamespacePolicies {
+    policies: usize,
+    index: ScopeIndex<Arc<Entry>>,
+}
+
+impl PolicySet {
+    /// Indexes policies. Their order makes no difference.
+    pub fn new<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> Self {
+        let mut set = Self::default();
+        for policy in policies {
+            let index = match &policy.id.namespace {
+                None => {
+                    set.cluster_policies += 1;
+                    &mut set.cluster
+                }
+                Some(namespace) => {
+                    let own = set.namespaces.entry(namespace.clone()).or_default();
+                    own.policies += 1;
+                    &mut own.index
+                }
+            };
+            for entry in &policy.entries {
+                index.insert(&entry.scope, entry.clone());
+            }
+        }
+        set
+    }
+
+    /// Whether any policy, even an empty one, speaks for the namespace.
+    pub fn any_for(&self, namespace: &str) -> bool {
+        self.cluster_policies > 0 || self.namespaces.get(namespace).is_some_and(|own| own.policies > 0)
+    }
+
+    /// The most specific matching entries of the cluster's policies, ordered by policy and position.
+    pub fn governing_cluster(&self, repository: &Repository) -> Vec<Arc<Entry>> {
+        ordered(self.cluster.most_specific(repository))
+    }
+
+    /// The most specific matching entries of the namespace's policies, ordered by policy and position.
+    pub fn governing_namespaced(&self, namespace: &str, repository: &Repository) -> Vec<Arc<Entry>> {
+        self.namespaces.get(namespace).map(|own| ordered(own.index.most_specific(repository))).unwrap_or_default()
+    }
+}
+
+fn ordered(entries: &[Arc<Entry>]) -> Vec<Arc<Entry>> {
+    let mut entries = entries.to_vec();
+    entries.sort_by(|a, b| (&a.policy, a.index).cmp(&(&b.policy, b.index)));
+    entries
+}

@@ -1,0 +1,6 @@
+//! podseal: a Kubernetes admission webhook that lets only images with a trusted signature run.
+
+pub mod domain;
+pub mod fault;
+pub mod signature;
+pub mod source;
