@@ -66,9 +66,9 @@ impl Metrics {
     pub fn inventory(&self, policies: usize, broken_policies: usize, whitelist_lines: usize, bad_lines: usize) {
         let _ = (policies, broken_policies, whitelist_lines, bad_lines);
     }
-    /// Replaces the set of known keys: fingerprint (or key id), where it came from, expiry in seconds since 1970.
-    pub fn keys(&self, keys: &[(String, String, Option<f64>)]) {
-        let _ = keys;
+    /// A key came into use: fingerprint, where it came from, expiry in seconds since 1970 if it expires.
+    pub fn key(&self, fingerprint: &str, source: &str, expires: Option<f64>) {
+        let _ = (fingerprint, source, expires);
     }
     /// Whether a watch (`clusterregistrysecuritypolicies`, …) is in sync.
     pub fn watch(&self, what: &'static str, synced: bool) {

@@ -21,6 +21,13 @@ pub struct Snapshot {
     pub missing: Vec<&'static str>,
 }
 
+impl Snapshot {
+    /// Whether the whitelist was read, so that what is not on it is known not to be.
+    pub fn whitelist_known(&self) -> bool {
+        !self.missing.contains(&Source::Whitelist.label())
+    }
+}
+
 /// The sources of a snapshot; each must have been read completely before the snapshot counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Source {
