@@ -99,7 +99,7 @@ module_key() {
 # path given as its last argument, unless the cache has it; then links it.
 # The program appears under its name whole or not at all.
 into_cache() {
-  local name=$1 key=$2 target=$cache/$1-$2
+  local name=$1 target=$cache/$1-$2
   shift 2
   if [[ ! -x $target/$name ]]; then
     rm -rf "$target"
