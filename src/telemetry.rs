@@ -6,14 +6,26 @@ use crate::domain::verdict::Method;
 use crate::fault::FaultKind;
 
 /// How a review or an image ended, as a metric label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Ending {
     /// May run.
     Allowed,
     /// A verdict against it.
     Denied,
     /// Could not decide.
+    #[default]
     Error,
+}
+
+impl Ending {
+    /// Stable lower-case label for metrics, logs and audit annotations.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+            Self::Error => "error",
+        }
+    }
 }
 
 /// Which upstream server a request went to.
