@@ -120,10 +120,11 @@ impl Found<'_> {
             _ => false,
         };
         self.problem(&format!("a certificate is left out: {}", brief(error)));
-        if !own_certificate && self.certs.len() > block_start {
-            if let Some(cert) = self.certs.pop() {
-                self.problem(&format!("{} is left out: the data behind it are damaged", cert.fingerprint()));
-            }
+        if !own_certificate
+            && self.certs.len() > block_start
+            && let Some(cert) = self.certs.pop()
+        {
+            self.problem(&format!("{} is left out: the data behind it are damaged", cert.fingerprint()));
         }
     }
 

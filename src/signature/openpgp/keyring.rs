@@ -166,16 +166,15 @@ fn address(user_id: &UserID) -> Option<String> {
 
 fn collect(collected: &mut BTreeMap<Fingerprint, Collected>, file: &str, cert: Cert, problems: &mut Vec<String>) {
     let fingerprint = cert.fingerprint();
-    let (cert, mut files) = match collected.remove(&fingerprint) {
-        None => (cert, BTreeSet::new()),
-        Some(known) => match known.cert.merge_public(cert) {
-            Ok(merged) => (merged, known.files),
-            Err(_) => {
-                // Neither copy is safe to use alone: the other may hold the revocation.
-                problems.push(format!("key file {file}: copies of {fingerprint} do not fit together; left out"));
-                return;
-            }
-        },
+    let (cert, mut files) = if let Some(known) = collected.remove(&fingerprint) {
+        // Neither copy would be safe to use alone: the other may hold the revocation.
+        let Ok(merged) = known.cert.merge_public(cert) else {
+            problems.push(format!("key file {file}: copies of {fingerprint} do not fit together; left out"));
+            return;
+        };
+        (merged, known.files)
+    } else {
+        (cert, BTreeSet::new())
     };
     files.insert(file.to_owned());
     collected.insert(fingerprint, Collected { cert, files });
@@ -183,9 +182,7 @@ fn collect(collected: &mut BTreeMap<Fingerprint, Collected>, file: &str, cert: C
 
 /// Addresses that different certificates of different files carry, in any User ID: one that is revoked or without a
 /// valid self-signature counts here too, so that time never makes an address change hands.
-fn ambiguous_addresses(
-    collected: &BTreeMap<Fingerprint, Collected>, problems: &mut Vec<String>,
-) -> HashSet<String> {
+fn ambiguous_addresses(collected: &BTreeMap<Fingerprint, Collected>, problems: &mut Vec<String>) -> HashSet<String> {
     let mut carriers: BTreeMap<String, (usize, BTreeSet<&str>)> = BTreeMap::new();
     for found in collected.values() {
         let addresses: BTreeSet<String> = found.cert.userids().filter_map(|id| address(id.userid())).collect();

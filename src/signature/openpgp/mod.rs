@@ -1,4 +1,4 @@
-//! OpenPGP verification of simple signing, valid as of now.
+//! Verification of simple signing with PGP keys (RFC 9580), valid as of now.
 //!
 //! ```text
 //!  blob ── message::read ── one signature, one literal
@@ -93,7 +93,11 @@ impl Keyring {
     }
 
     fn try_candidate(
-        &self, candidate: &Candidate<'_>, message: &UntrustedMessage, signed_bytes: &[u8], policy: &dyn Policy,
+        &self,
+        candidate: &Candidate<'_>,
+        message: &UntrustedMessage,
+        signed_bytes: &[u8],
+        policy: &dyn Policy,
         now: SystemTime,
     ) -> Result<(GpgSigner, Option<SystemTime>), SignatureError> {
         let signature = &message.signature;

@@ -51,9 +51,9 @@ pub(super) fn check_signature(sig: &Signature, policy: &dyn Policy, now: SystemT
     policy.signature(sig, HashAlgoSecurity::CollisionResistance).or_else(|error| {
         let algorithm = sig.hash_algo();
         match violation(&error) {
-            Some(what) if what == algorithm.to_string() => {
-                invalid(format!("the signature's digest algorithm {what} is too weak; sign again with SHA256 or better"))
-            }
+            Some(what) if what == algorithm.to_string() => invalid(format!(
+                "the signature's digest algorithm {what} is too weak; sign again with SHA256 or better"
+            )),
             Some(what) => invalid(format!("the signature is not acceptable: {what}")),
             None => invalid(format!("the signature's digest algorithm {algorithm} is not supported")),
         }
@@ -84,7 +84,9 @@ pub(super) fn check_cert<'a>(cert: &'a Cert, policy: &'a dyn Policy, now: System
 
 /// Whether `key` may sign at `now`: the time at which that ends, if it does; else why it may not.
 pub(super) fn check_key<'a>(
-    key: &ErasedKeyAmalgamation<'a, PublicParts>, policy: &'a dyn Policy, now: SystemTime,
+    key: &ErasedKeyAmalgamation<'a, PublicParts>,
+    policy: &'a dyn Policy,
+    now: SystemTime,
 ) -> Result<Option<SystemTime>, String> {
     let cert = key.cert();
     let valid_cert = check_cert(cert, policy, now)?;
@@ -128,10 +130,12 @@ pub(super) fn check_key<'a>(
 /// A revocation in the name of a revoker the certificate appoints counts as well, without a look at the revoker's key:
 /// that is usually not at hand, and this errs on the safe side.
 fn check_revocations<'a>(
-    name: &str, cert: &Cert, policy: &dyn Policy, own: impl Iterator<Item = &'a Signature>,
+    name: &str,
+    cert: &Cert,
+    policy: &dyn Policy,
+    mut own: impl Iterator<Item = &'a Signature>,
     others: impl Iterator<Item = &'a Signature>,
 ) -> Result<(), String> {
-    let mut own = own;
     if let Some(revocation) = own.next() {
         return Err(match revocation.reason_for_revocation() {
             Some((reason, _)) => format!("{name} is revoked ({})", reason.to_string().to_lowercase()),
