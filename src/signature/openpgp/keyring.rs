@@ -144,8 +144,8 @@ impl Keyring {
         Some(Candidate { entry, key })
     }
 
-    /// The addresses by which policies can name the holder: of User IDs valid at the certificate's reference time, lower
-    /// case, sorted, without those that name nobody.
+    /// The addresses by which policies can name the holder: of User IDs valid at the certificate's reference time,
+    /// lower case, sorted, without those that name nobody.
     pub(super) fn addresses(&self, cert: &ValidCert<'_>) -> Vec<String> {
         let all: BTreeSet<String> = valid_user_ids(cert).filter_map(address).collect();
         all.into_iter().filter(|address| !self.ambiguous.contains(address)).collect()
