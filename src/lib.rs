@@ -7,3 +7,4 @@ pub mod fault;
 pub mod signature;
 pub mod source;
 pub mod telemetry;
+pub mod webhook;

