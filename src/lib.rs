@@ -2,9 +2,11 @@
 
 pub mod admission;
 pub mod api;
+pub mod cluster;
 pub mod domain;
 pub mod fault;
 pub mod signature;
 pub mod source;
 pub mod telemetry;
+pub mod verify;
 pub mod webhook;

@@ -2,6 +2,11 @@
 
 use crate::domain::policy::{Policy, PolicyId};
 
+/// The API group.
+pub const GROUP: &str = "tmax.io";
+/// The only version.
+pub const VERSION: &str = "v1";
+
 /// Reads a policy object (the whole JSON with `spec`), never failing: entries whose registry can be read govern, what
 /// cannot be read is among the problems.
 pub fn read_policy(id: PolicyId, object: &serde_json::Value) -> Policy {

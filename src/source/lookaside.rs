@@ -15,6 +15,12 @@ pub const MAX_SIGNATURES: usize = 128;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct StoreUrl(url::Url);
 
+impl std::fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl StoreUrl {
     /// From a policy's `lookaside`.
     pub fn from_policy(text: &str) -> Result<Self, String> {

@@ -1,15 +1,15 @@
 //! The metrics of the process, in the `OpenMetrics` text format.
 //!
 //! Every label value comes from a closed set that is known when the process starts, so that no request can make
-//! series (only the key metric has values from outside, and it is cut off at [`MAX_KEY_SERIES`]). The children of each
+//! series (only the key metric has values from outside, and it is cut off at [`MAX_KEYS`]). The children of each
 //! family are looked up once; counting afterwards is an atomic addition without a lock.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::counter::Counter;
@@ -24,20 +24,32 @@ use crate::fault::FaultKind;
 
 /// The content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// How many keys have a series of their own; those that expire first are kept.
-pub const MAX_KEY_SERIES: usize = 1000;
+/// How many keys are known by name; those that expire first are kept.
+pub const MAX_KEYS: usize = 1000;
 /// Longest label value that comes from outside, in characters.
 const MAX_LABEL_CHARS: usize = 128;
 
 /// How a review or an image ended, as a metric label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Ending {
     /// May run.
     Allowed,
     /// A verdict against it.
     Denied,
     /// Could not decide.
+    #[default]
     Error,
+}
+
+impl Ending {
+    /// Stable lower-case label for metrics, logs and audit annotations.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+            Self::Error => "error",
+        }
+    }
 }
 
 /// Which upstream server a request went to.
@@ -51,7 +63,7 @@ pub enum UpstreamKind {
     Store,
 }
 
-const ENDINGS: [&str; 3] = ["allowed", "denied", "error"];
+const ENDINGS: [Ending; 3] = [Ending::Allowed, Ending::Denied, Ending::Error];
 const METHODS: [&str; 4] = ["none", "notary", "cosign", "gpg"];
 const UPSTREAMS: [&str; 3] = ["registry", "token", "store"];
 const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
@@ -135,9 +147,16 @@ impl EncodeMetric for Timing {
     }
 }
 
-/// The expiry of keys: replaced as a whole, so that a scrape never sees half a set.
+/// Fingerprint and source of a key → when it expires. A scrape sees the set before or after a change, never half.
 #[derive(Debug, Default)]
-struct KeyExpiry(ArcSwap<Vec<(String, String, f64)>>);
+struct KeyExpiry(Mutex<BTreeMap<(String, String), Option<f64>>>);
+
+impl KeyExpiry {
+    /// A panic while the lock is held cannot leave the map inconsistent.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, String), Option<f64>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Collector for KeyExpiry {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
@@ -147,9 +166,11 @@ impl Collector for KeyExpiry {
             None,
             MetricType::Gauge,
         )?;
-        for (key, source, expiry) in self.0.load().iter() {
+        let keys = self.lock().clone();
+        for ((key, source), expiry) in keys {
+            let Some(expiry) = expiry else { continue };
             let labels = [("key", key.as_str()), ("source", source.as_str())];
-            metric.encode_family(&labels)?.encode_gauge(expiry)?;
+            metric.encode_family(&labels)?.encode_gauge(&expiry)?;
         }
         Ok(())
     }
@@ -193,7 +214,7 @@ impl Metrics {
         let key_expiry = Arc::new(KeyExpiry::default());
         r.register_collector(Box::new(Arc::clone(&key_expiry)));
         Self {
-            reviews: family(r, "podseal_reviews", "Answered admission reviews.", |i| vec![("outcome", ENDINGS[i])]),
+            reviews: family(r, "podseal_reviews", "Answered admission reviews.", |i| vec![("outcome", ENDINGS[i].label())]),
             review_duration: single(r, "podseal_review_duration_seconds", "Time from request to answer."),
             images: images(r),
             whitelisted: family(r, "podseal_whitelisted", "Allowances that the whitelist gave.", |i| {
@@ -307,21 +328,28 @@ impl Metrics {
         }
     }
 
-    /// Replaces the set of known keys: fingerprint (or key id), where it came from, expiry in seconds since 1970.
+    /// A key came into use: fingerprint (or key id), where it came from, expiry in seconds since 1970 if it expires.
     ///
-    /// Label values are cut to a bounded length, doubles are dropped (two equal series would spoil the whole scrape),
-    /// and of more than [`MAX_KEY_SERIES`] keys those that expire last have no series.
-    pub fn keys(&self, keys: &[(String, String, Option<f64>)]) {
-        let mut series: Vec<(String, String, f64)> = keys
-            .iter()
-            .filter_map(|(key, source, expiry)| expiry.map(|expiry| (label(key), label(source), expiry)))
-            .collect();
-        series.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)).then(a.2.total_cmp(&b.2)));
-        series.dedup_by(|a, b| a.0 == b.0 && a.1 == b.1);
-        series.sort_by(|a, b| a.2.total_cmp(&b.2));
-        series.truncate(MAX_KEY_SERIES);
+    /// Label values are cut to a bounded length. Of more than [`MAX_KEYS`] keys the one that expires last, or never,
+    /// is left out.
+    pub fn key(&self, fingerprint: &str, source: &str, expires: Option<f64>) {
+        let mut keys = self.key_expiry.lock();
+        keys.insert((label(fingerprint), label(source)), expires);
+        if keys.len() > MAX_KEYS {
+            let late = |expires: &Option<f64>| expires.unwrap_or(f64::INFINITY);
+            let last = keys.iter().max_by(|a, b| late(a.1).total_cmp(&late(b.1))).map(|(key, _)| key.clone());
+            last.and_then(|last| keys.remove(&last));
+        }
         self.keys.set(i64::try_from(keys.len()).unwrap_or(i64::MAX));
-        self.key_expiry.0.store(Arc::new(series));
+    }
+
+    /// Forgets all keys of this source and of what is below it (`k8s://ns/name`, `k8s://ns/name/file`): call it before
+    /// the keys of a source that changed are counted anew, or when the source is gone.
+    pub fn forget_keys(&self, source: &str) {
+        let source = label(source);
+        let mut keys = self.key_expiry.lock();
+        keys.retain(|(_, of), _| of.strip_prefix(&source).is_none_or(|rest| !rest.is_empty() && !rest.starts_with('/')));
+        self.keys.set(i64::try_from(keys.len()).unwrap_or(i64::MAX));
     }
 
     /// Whether a watch (`clusterregistrysecuritypolicies`, …) is in sync.
@@ -375,7 +403,7 @@ fn images(registry: &mut Registry) -> [[Counter; METHODS.len()]; ENDINGS.len()] 
         register(registry, "podseal_images", "Judged images, and the method that passed them.", Family::default());
     std::array::from_fn(|ending| {
         std::array::from_fn(|method| {
-            let labels: Labels = vec![("outcome", ENDINGS[ending]), ("method", METHODS[method])];
+            let labels: Labels = vec![("outcome", ENDINGS[ending].label()), ("method", METHODS[method])];
             family.get_or_create_owned(&labels)
         })
     })
@@ -457,7 +485,8 @@ mod tests {
         metrics.inventory(4, 3, 2, 1);
         metrics.watch("secrets", true);
         metrics.certificate_expiry("webhook", 1_800_000_000.0);
-        metrics.keys(&[("AB".into(), "Secret/a\"b\n".into(), Some(17.0)), ("CD".into(), "x".into(), None)]);
+        metrics.key("AB", "Secret/a\"b\n", Some(17.0));
+        metrics.key("CD", "x", None);
         let text = metrics.encode();
         for line in [
             "podseal_reviews_total{outcome=\"denied\"} 1",
@@ -493,18 +522,29 @@ mod tests {
     #[test]
     fn h18_key_series_are_bounded_and_without_doubles() {
         let metrics = Metrics::new();
-        let key = |i: u32| (format!("{i:04}"), "s".repeat(5000), Some(f64::from(i)));
-        let mut keys: Vec<_> = (0..3000).rev().map(key).collect();
-        keys.push(key(0));
-        metrics.keys(&keys);
+        let source = format!("k8s://a/{}", "s".repeat(5000));
+        metrics.key("forever", &source, None);
+        for i in (0..1500).rev().chain([0]) {
+            metrics.key(&format!("{i:04}"), &source, Some(f64::from(i)));
+        }
         let text = metrics.encode();
         let series: Vec<&str> = text.lines().filter(|l| l.starts_with("podseal_key_expiry")).collect();
-        assert_eq!(series.len(), MAX_KEY_SERIES);
+        assert_eq!(series.len(), MAX_KEYS);
         assert!(series.iter().all(|line| line.len() < 300));
         assert_eq!(series.iter().filter(|line| line.contains("key=\"0000\"")).count(), 1);
         assert!(text.contains("key=\"0999\"") && !text.contains("key=\"1000\""), "those that expire first are kept");
-        metrics.keys(&[]);
-        assert!(!metrics.encode().contains("key=\"0000\""), "keys that are gone have no series");
+    }
+
+    #[test]
+    fn keys_of_a_source_that_is_gone_have_no_series_and_others_keep_theirs() {
+        let metrics = Metrics::new();
+        metrics.key("AA", "k8s://ns/one/a.pgp", Some(1.0));
+        metrics.key("BB", "k8s://ns/one", Some(1.0));
+        metrics.key("CC", "k8s://ns/one2/a.pgp", Some(1.0));
+        metrics.forget_keys("k8s://ns/one");
+        let text = metrics.encode();
+        assert!(!text.contains("key=\"AA\"") && !text.contains("key=\"BB\"") && text.contains("key=\"CC\""));
+        assert!(text.lines().any(|line| line == "podseal_keys 1"));
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub trait Reviewer: Send + Sync + 'static {
     fn validate_policy(&self, body: &[u8]) -> Answer;
     /// The answer to a review that is turned away.
     fn overloaded(&self, body: &[u8]) -> Answer;
-    /// The answer to a review that panicked or overran its time.
+    /// The answer to a review that panicked or overran its time; counts it as an internal fault.
     fn internal_error(&self, body: &[u8]) -> Answer;
     /// `Ok` when reviews can be answered, else what is missing.
     fn ready(&self) -> Result<(), String>;

@@ -9,7 +9,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -17,8 +17,6 @@ use futures::FutureExt as _;
 use super::load::{Held, Slot};
 use super::{App, Reviewer};
 use crate::admission::Answer;
-use crate::fault::FaultKind;
-use crate::telemetry::Ending;
 
 /// Judges a Pod or a template within `budget`, and `margin` at the most beyond it.
 pub(super) async fn validate<R: Reviewer>(
@@ -29,7 +27,6 @@ pub(super) async fn validate<R: Reviewer>(
     budget: Duration,
     margin: Duration,
 ) -> Answer {
-    let started = Instant::now();
     let review = {
         let (app, body) = (app.clone(), body.clone());
         async move {
@@ -40,33 +37,30 @@ pub(super) async fn validate<R: Reviewer>(
     };
     let mut review = Box::pin(AssertUnwindSafe(review).catch_unwind());
     if let Poll::Ready(result) = futures::poll!(&mut review) {
-        return result.unwrap_or_else(|_| panicked(app, &body, started));
+        return result.unwrap_or_else(|_| panicked(app, &body));
     }
     let limit = budget + margin / 2;
     match tokio::spawn(tokio::time::timeout(limit, review)).await {
         Ok(Ok(Ok(answer))) => answer,
         Ok(Err(_elapsed)) => {
             tracing::error!(?budget, "a review overran its time and was ended");
-            failed(app, &body, FaultKind::Timeout, started)
+            failed(app, &body)
         }
-        Ok(Ok(Err(_))) | Err(_) => panicked(app, &body, started),
+        Ok(Ok(Err(_))) | Err(_) => panicked(app, &body),
     }
 }
 
 /// Runs what needs no waiting; a panic becomes a denial.
 pub(super) fn at_once<R: Reviewer>(app: &App<R>, body: &[u8], judge: impl FnOnce(&R, &[u8]) -> Answer) -> Answer {
-    let started = Instant::now();
-    catch_unwind(AssertUnwindSafe(|| judge(&app.0.reviewer, body))).unwrap_or_else(|_| panicked(app, body, started))
+    catch_unwind(AssertUnwindSafe(|| judge(&app.0.reviewer, body))).unwrap_or_else(|_| panicked(app, body))
 }
 
-fn panicked<R: Reviewer>(app: &App<R>, body: &[u8], started: Instant) -> Answer {
+fn panicked<R: Reviewer>(app: &App<R>, body: &[u8]) -> Answer {
     app.0.metrics.panicked();
-    failed(app, body, FaultKind::Internal, started)
+    failed(app, body)
 }
 
-fn failed<R: Reviewer>(app: &App<R>, body: &[u8], kind: FaultKind, started: Instant) -> Answer {
-    app.0.metrics.fault(kind);
-    app.0.metrics.review(Ending::Error, started.elapsed());
+fn failed<R: Reviewer>(app: &App<R>, body: &[u8]) -> Answer {
     // If even this panics (it reads the body, too), a bare 500 still denies.
     catch_unwind(AssertUnwindSafe(|| app.0.reviewer.internal_error(body)))
         .unwrap_or_else(|_| Answer { status: 500, body: Bytes::from_static(b"internal error\n") })

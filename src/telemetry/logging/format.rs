@@ -57,8 +57,8 @@ impl Lines {
             let fields = extensions.get::<FormattedFields<Self>>().map_or("", |fields| fields.fields.as_str());
             match (self.0, first) {
                 (Format::Text, _) => write!(out, " {}{{{fields} }}", span.name())?,
-                (Format::Json, true) => write!(out, ",\"spans\":[{{\"name\":\"{}\"{fields}}}", span.name())?,
-                (Format::Json, false) => write!(out, ",{{\"name\":\"{}\"{fields}}}", span.name())?,
+                (Format::Json, true) => write!(out, ",\"spans\":[{{\"span\":\"{}\"{fields}}}", span.name())?,
+                (Format::Json, false) => write!(out, ",{{\"span\":\"{}\"{fields}}}", span.name())?,
             }
             first = false;
         }
@@ -111,7 +111,7 @@ impl<'a, 'w> Fields<'a, 'w> {
         match (self.format, name) {
             (Format::Text, "message") => self.out.write_char(' '),
             (Format::Text, _) => write!(self.out, " {name}="),
-            (Format::Json, "timestamp" | "level" | "target" | "spans" | "name") => {
+            (Format::Json, "timestamp" | "level" | "target" | "span" | "spans") => {
                 write!(self.out, ",\"field_{name}\":")
             }
             (Format::Json, _) => write!(self.out, ",\"{name}\":"),

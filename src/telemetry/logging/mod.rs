@@ -182,7 +182,7 @@ mod tests {
         let text = logged(Format::Text, event);
         assert!(text.ends_with("judged review{ uid=\"a b\" late=7 }\n"), "{text}");
         let line: serde_json::Value = serde_json::from_str(&logged(Format::Json, event)).unwrap();
-        assert_eq!(line["spans"], serde_json::json!([{"name": "review", "uid": "a b", "late": 7}]));
+        assert_eq!(line["spans"], serde_json::json!([{"span": "review", "uid": "a b", "late": 7}]));
     }
 
     #[test]
