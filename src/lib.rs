@@ -9,3 +9,4 @@ pub mod signature;
 pub mod source;
 pub mod telemetry;
 pub mod verify;
+pub mod webhook;
