@@ -4,7 +4,31 @@ use super::super::domain::image::Repository;
 
 /// A user name and password, or an identity token. Never printed.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Credential {}
+pub struct Credential {
+    user: String,
+    secret: String,
+    token: bool,
+}
+
+impl Credential {
+    /// User name and password.
+    pub fn basic(&self) -> Option<(&str, &str)> {
+        (!self.token).then_some((self.user.as_str(), self.secret.as_str()))
+    }
+
+    /// Identity token (OAuth2 refresh token).
+    pub fn identity_token(&self) -> Option<&str> {
+        self.token.then_some(self.secret.as_str())
+    }
+
+    /// A hash that tells credentials apart in cache keys.
+    pub fn id(&self) -> [u8; 32] {
+        let mut id = [1; 32];
+        let text = format!("{} {} {}", self.token, self.user, self.secret);
+        id.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes()).as_ref());
+        id
+    }
+}
 
 impl std::fmt::Debug for Credential {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
