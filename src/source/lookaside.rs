@@ -34,12 +34,6 @@ const MAX_SIGNATURE: usize = 4 * 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct StoreUrl(Url);
 
-impl std::fmt::Display for StoreUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 impl StoreUrl {
     /// From a policy's `lookaside`: `http` or `https`, without user, password, query and fragment.
     pub fn from_policy(text: &str) -> Result<Self, String> {
