@@ -517,3 +517,9 @@ fn samples_load_and_only_the_notary_ones_warn() {
     }
     assert_eq!(policies, 12);
 }
+
+#[test]
+fn an_entry_takes_little_memory() {
+    let fixed = size_of::<Entry>() + size_of::<SignedCheck>();
+    assert!(fixed <= 600, "10,000 entries take {} KiB before their texts", fixed * 10_000 / 1024);
+}
