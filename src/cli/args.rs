@@ -37,7 +37,11 @@ pub(super) enum Command {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct CrdsCommand {}
+pub(super) struct CrdsCommand {
+    /// One kind, by its name, plural or short name; both without it
+    #[arg(value_name = "KIND")]
+    pub(super) kind: Option<String>,
+}
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
