@@ -1,6 +1,13 @@
 //! podseal: a Kubernetes admission webhook that lets only images with a trusted signature run.
 
+pub mod admission;
+pub mod api;
+pub mod cli;
+pub mod cluster;
 pub mod domain;
 pub mod fault;
 pub mod signature;
 pub mod source;
+pub mod telemetry;
+pub mod verify;
+pub mod webhook;

@@ -1,24 +1,246 @@
 //! The administrator's registries.d directory: containers-registries.d(5).
+//!
+//! ```yaml
+//! default-docker:                              # for every image that no scope below has a store for
+//!   lookaside: file:///var/lib/containers/sigstore
+//! docker:
+//!   registry.example.com:5000/team:            # an image, a repository, a path above it, a host, *.domain
+//!     lookaside: https://sigstore.example.com  # `sigstore` is the older name; lookaside wins
+//! ```
+//! Keys for writing signatures (`lookaside-staging`, `sigstore-staging`), `use-sigstore-attachments` and keys nobody knows
+//! are ignored. A scope may be configured once in the whole directory. Search order, as in the `docker` transport of
+//! containers/image: `name:tag` or `name@digest`, the name, each path above it, the host with port, `*.` domains from the
+//! longest to the shortest without port, `default-docker`; a section without a store is passed over. Other than there,
+//! nothing found means no store, not a directory of the machine, and an unusable store is refused when loading.
 
-use std::path::Path;
+#[cfg(test)]
+mod tests;
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
 
 use super::lookaside::StoreUrl;
 use crate::domain::image::ImageRef;
 
+const MAX_FILES: usize = 1024;
+/// Directory entries looked at for `*.yaml` among them.
+const MAX_DIRECTORY_ENTRIES: usize = 16 * MAX_FILES;
+const MAX_FILE_BYTES: u64 = 1 << 20;
+const MAX_TOTAL_BYTES: usize = 16 << 20;
+
 /// All files of the directory.
 #[derive(Debug, Clone, Default)]
-pub struct RegistriesD {}
+pub struct RegistriesD {
+    /// By scope; those of the form `*.domain` are in `domains`.
+    scopes: HashMap<Box<str>, StoreUrl>,
+    /// By domain, without the `*.`.
+    domains: HashMap<Box<str>, StoreUrl>,
+    default: Option<StoreUrl>,
+}
+
+/// One file.
+#[derive(Debug, Default, Deserialize)]
+struct Document {
+    #[serde(rename = "default-docker")]
+    default_docker: Option<Section>,
+    docker: Option<BTreeMap<String, Option<Section>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Section {
+    lookaside: Option<String>,
+    sigstore: Option<String>,
+}
+
+impl Section {
+    /// The store to read from; empty values count as missing.
+    fn store(&self) -> Option<&str> {
+        [&self.lookaside, &self.sigstore].into_iter().flatten().map(String::as_str).find(|text| !text.is_empty())
+    }
+}
 
 impl RegistriesD {
-    /// Reads every `*.yaml` of the directory. The error names file and scope.
+    /// Reads every `*.yaml` of the directory. The error names file and scope; a directory that cannot be read is one.
     pub fn load(directory: &Path) -> Result<Self, String> {
-        let _ = directory;
-        Ok(Self {})
+        let mut loaded = Loader::default();
+        let mut total = 0;
+        for file in yaml_files(directory)? {
+            let bytes = read(&file).map_err(|why| format!("{}: {why}", file.display()))?;
+            total += bytes.len();
+            if total > MAX_TOTAL_BYTES {
+                return Err(format!("{}: more than {MAX_TOTAL_BYTES} bytes of *.yaml files", directory.display()));
+            }
+            let document = parse(&bytes).map_err(|why| format!("{}: {why}", file.display()))?;
+            loaded.add(&file, document)?;
+        }
+        Ok(loaded.merged)
     }
 
-    /// The store configured for the image, if one is.
+    /// The store configured for the image, if one is. An image with tag and digest is looked up by its digest.
     pub fn lookaside(&self, image: &ImageRef) -> Option<&StoreUrl> {
-        let _ = image;
+        self.by_scope(image).or_else(|| self.by_domain(image.repository().host())).or(self.default.as_ref())
+    }
+
+    fn by_scope(&self, image: &ImageRef) -> Option<&StoreUrl> {
+        if self.scopes.is_empty() {
+            return None;
+        }
+        let identity = image.identity_form().to_string();
+        if let Some(store) = self.scopes.get(identity.as_str()) {
+            return Some(store);
+        }
+        // The repository's name is the start of the identity, and every scope above it a start of the name.
+        let repository = image.repository();
+        let mut name = identity.get(..repository.host().len() + 1 + repository.path().len());
+        while let Some(scope) = name {
+            if let Some(store) = self.scopes.get(scope) {
+                return Some(store);
+            }
+            name = scope.rsplit_once('/').map(|(above, _)| above);
+        }
         None
+    }
+
+    fn by_domain(&self, host: &str) -> Option<&StoreUrl> {
+        if self.domains.is_empty() {
+            return None;
+        }
+        // The first colon ends the name; what is left of an address in brackets has no dot.
+        let mut name = host.split(':').next().unwrap_or(host);
+        while let Some((_, domain)) = name.split_once('.') {
+            if let Some(store) = self.domains.get(domain) {
+                return Some(store);
+            }
+            name = domain;
+        }
+        None
+    }
+}
+
+/// Merges files, and remembers where each section came from.
+#[derive(Default)]
+struct Loader {
+    merged: RegistriesD,
+    default_from: Option<PathBuf>,
+    scope_from: HashMap<String, PathBuf>,
+}
+
+impl Loader {
+    fn add(&mut self, file: &Path, document: Document) -> Result<(), String> {
+        if let Some(section) = document.default_docker {
+            if let Some(first) = &self.default_from {
+                return Err(twice("`default-docker`", first, file));
+            }
+            self.default_from = Some(file.to_owned());
+            self.merged.default = store("`default-docker`", &section, file)?;
+        }
+        for (scope, section) in document.docker.unwrap_or_default() {
+            let name = format!("`docker` scope {scope:?}");
+            let scope = normal_scope(&scope);
+            match self.scope_from.entry(scope.clone()) {
+                Entry::Occupied(first) => return Err(twice(&name, first.get(), file)),
+                Entry::Vacant(vacant) => vacant.insert(file.to_owned()),
+            };
+            let Some(store) = store(&name, &section.unwrap_or_default(), file)? else { continue };
+            match scope.strip_prefix("*.") {
+                Some(domain) => self.merged.domains.insert(domain.into(), store),
+                None => self.merged.scopes.insert(scope.into(), store),
+            };
+        }
+        Ok(())
+    }
+}
+
+fn twice(name: &str, first: &Path, second: &Path) -> String {
+    format!("{name} is configured in both {} and {}; remove one of them", first.display(), second.display())
+}
+
+fn store(name: &str, section: &Section, file: &Path) -> Result<Option<StoreUrl>, String> {
+    let url = section.store().map(StoreUrl::from_administrator).transpose();
+    url.map_err(|why| format!("{}: {name}: {why}", file.display()))
+}
+
+/// Hosts have no case, and images' are in lower case when they are looked up.
+fn normal_scope(scope: &str) -> String {
+    match scope.split_once('/') {
+        Some((host, rest)) => format!("{}/{rest}", host.to_ascii_lowercase()),
+        None => scope.to_ascii_lowercase(),
+    }
+}
+
+/// In the order of their names, so that the same directory always gives the same message.
+fn yaml_files(directory: &Path) -> Result<Vec<PathBuf>, String> {
+    let unreadable = |e: std::io::Error| format!("registries.d directory {}: {e}", directory.display());
+    let mut files = Vec::new();
+    for (count, entry) in std::fs::read_dir(directory).map_err(unreadable)?.enumerate() {
+        let entry = entry.map_err(unreadable)?;
+        if entry.file_name().as_encoded_bytes().ends_with(b".yaml") {
+            files.push(entry.path());
+        }
+        if files.len() > MAX_FILES || count >= MAX_DIRECTORY_ENTRIES {
+            let directory = directory.display();
+            return Err(format!(
+                "registries.d directory {directory}: more than {MAX_FILES} *.yaml files or {MAX_DIRECTORY_ENTRIES} entries"
+            ));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, String> {
+    // Anything else, such as a named pipe, could block for ever.
+    if !std::fs::metadata(file).map_err(|e| e.to_string())?.is_file() {
+        return Err("not a regular file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    let mut limited = File::open(file).map_err(|e| e.to_string())?.take(MAX_FILE_BYTES + 1);
+    limited.read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    match u64::try_from(bytes.len()) {
+        Ok(length) if length <= MAX_FILE_BYTES => Ok(bytes),
+        _ => Err(format!("larger than {MAX_FILE_BYTES} bytes")),
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Document, String> {
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_depth: 16,
+            flow_nesting_limit: 16,
+            max_documents: 1,
+            max_nodes: 65_536,
+            max_events: 262_144,
+            max_aliases: 1024,
+            max_anchors: 1024,
+            max_merge_keys: 1024,
+            max_recorded_anchor_events: 65_536,
+            max_recorded_anchor_bytes: 1 << 20,
+            max_total_scalar_bytes: 4 << 20,
+        },
+        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error,
+        with_snippet: false,
+    };
+    // A file with nothing but comments configures nothing, as for containers/image.
+    serde_saphyr::from_slice_with_options::<Option<Document>>(bytes, options)
+        .map(Option::unwrap_or_default)
+        .map_err(|e| describe(&e))
+}
+
+/// Where and of what kind, without the text there: a URL may hold a password.
+fn describe(error: &serde_saphyr::Error) -> String {
+    let what = match error.without_snippet() {
+        serde_saphyr::Error::DuplicateMappingKey { .. } => "a key stands twice in one section; remove one of them",
+        serde_saphyr::Error::Budget { .. } => "too large or too deeply nested",
+        serde_saphyr::Error::InvalidUtf8Input => "not UTF-8",
+        _ => "not YAML, or not of the form `default-docker: {lookaside: URL}`, `docker: {SCOPE: {lookaside: URL}}`",
+    };
+    match error.location() {
+        Some(at) => format!("line {}, column {}: {what}", at.line(), at.column()),
+        None => what.to_owned(),
     }
 }

@@ -1,0 +1,199 @@
+//! All verdicts of a review → one decision: any verdict against an image denies, any obstacle denies, too.
+
+use std::collections::BTreeMap;
+
+use super::images::NamedImage;
+use super::review::Decision;
+use crate::domain::verdict::{Basis, Finding, ImageVerdict, Outcome};
+use crate::telemetry::Ending;
+use crate::verify::{clean, describe, reason_of};
+
+/// Lines of a message, warnings of an answer, at most; the rest is counted.
+const MAX_LINES: usize = 50;
+/// The API server cuts warnings: 256 characters each, 4,096 together.
+const MAX_WARNING: usize = 256;
+const MAX_ANNOTATION: usize = 4_096;
+
+/// A decision with what logs and metrics say about it.
+#[derive(Debug, Default)]
+pub(super) struct Judged {
+    pub(super) decision: Decision,
+    pub(super) ending: Ending,
+    /// Whether no signature had to be looked for.
+    pub(super) cached: bool,
+    /// One line for the log: each image with its digest and cause.
+    pub(super) log: String,
+}
+
+impl Judged {
+    /// Allowed without looking at images, and why.
+    pub(super) fn allowed(why: &'static str) -> Self {
+        let decision = Decision {
+            allowed: true,
+            audit: BTreeMap::from([("decision", "allowed".to_owned()), ("reason", why.to_owned())]),
+            ..Decision::default()
+        };
+        Self { decision, ending: Ending::Allowed, cached: true, log: why.to_owned() }
+    }
+
+    /// Denied because the request cannot be read as what it claims to be.
+    pub(super) fn refused(why: String) -> Self {
+        let log = why.clone();
+        let decision = denial(Ending::Denied, vec![why], BTreeMap::from([("decision", "denied".to_owned())]));
+        Self { decision, ending: Ending::Denied, cached: true, log }
+    }
+
+    /// Early feedback for templates: everything that would deny a Pod becomes a warning.
+    pub(super) fn as_warnings(mut self) -> Self {
+        if !self.decision.allowed {
+            let lines = self
+                .decision
+                .message
+                .lines()
+                .skip(1)
+                .map(|line| shorten(&format!("Pods would be denied: {line}"), MAX_WARNING));
+            self.decision.warnings.extend(lines);
+            self.decision = Decision {
+                allowed: true,
+                warnings: self.decision.warnings,
+                audit: self.decision.audit,
+                ..Decision::default()
+            };
+            self.ending = Ending::Allowed;
+        }
+        self
+    }
+}
+
+/// Folds the verdicts of the distinct images, given in the order in which the images first occur.
+pub(super) fn fold(images: &[NamedImage], verdicts: Vec<ImageVerdict>) -> Judged {
+    if images.is_empty() {
+        return Judged::allowed("no image was added or changed");
+    }
+    let by_image: BTreeMap<&str, &ImageVerdict> = verdicts.iter().map(|v| (v.image.as_str(), v)).collect();
+    let mut fold = Fold { cached: true, ..Fold::default() };
+    for named in images {
+        match by_image.get(named.image.as_str()) {
+            Some(verdict) => fold.add(named, verdict),
+            None => fold.lines.push(format!("Image '{}' was not judged ({})", clean(&named.image), named.field)),
+        }
+    }
+    fold.finish(verdicts.len())
+}
+
+#[derive(Default)]
+struct Fold {
+    lines: Vec<String>,
+    warnings: Vec<String>,
+    audited: Vec<String>,
+    images: Vec<String>,
+    denied: bool,
+    cached: bool,
+}
+
+impl Fold {
+    fn add(&mut self, named: &NamedImage, verdict: &ImageVerdict) {
+        self.cached &= verdict.cached || !matches!(verdict.outcome, Outcome::Allowed(Basis::Policy { .. }));
+        self.images.push(summary(named, verdict));
+        match &verdict.outcome {
+            Outcome::Allowed(_) => {}
+            Outcome::Denied(findings) => {
+                self.denied = true;
+                self.describe(named, findings);
+            }
+            Outcome::Undecided(findings) => self.describe(named, findings),
+        }
+        let lines = |findings: &[Finding]| {
+            findings.iter().flat_map(|f| describe(&named.image, &named.field, f)).collect::<Vec<_>>()
+        };
+        self.warnings.extend(lines(&verdict.warned));
+        self.audited.extend(lines(&verdict.warned));
+        self.audited.extend(lines(&verdict.audited));
+        for remark in &verdict.remarks {
+            let warning = format!("podseal: {}", clean(remark));
+            if !self.warnings.contains(&warning) {
+                self.warnings.push(warning);
+            }
+        }
+    }
+
+    fn describe(&mut self, named: &NamedImage, findings: &[Finding]) {
+        let before = self.lines.len();
+        self.lines.extend(findings.iter().flat_map(|f| describe(&named.image, &named.field, f)));
+        if self.lines.len() == before {
+            // Whatever is denied has a reason in the message.
+            self.lines.push(format!("Image '{}' could not be checked ({})", clean(&named.image), named.field));
+        }
+    }
+
+    fn finish(mut self, distinct: usize) -> Judged {
+        let ending = match (self.lines.is_empty(), self.denied) {
+            (true, _) => Ending::Allowed,
+            (false, true) => Ending::Denied,
+            (false, false) => Ending::Error,
+        };
+        let log = shorten(&self.images.join("; "), MAX_ANNOTATION);
+        let mut audit = BTreeMap::from([("decision", ending.label().to_owned()), ("images", log.clone())]);
+        if !self.audited.is_empty() {
+            audit.insert("would-deny", shorten(&self.audited.join("\n"), MAX_ANNOTATION));
+        }
+        let left_out = self.warnings.len().saturating_sub(MAX_LINES);
+        self.warnings.truncate(MAX_LINES);
+        if left_out > 0 {
+            self.warnings.push(format!("and {left_out} more"));
+        }
+        let warnings = self.warnings.iter().map(|w| shorten(w, MAX_WARNING)).collect();
+        let mut decision = if ending == Ending::Allowed {
+            Decision { allowed: true, audit, ..Decision::default() }
+        } else {
+            denial(ending, self.lines, audit)
+        };
+        decision.warnings = warnings;
+        debug_assert!(distinct > 0);
+        Judged { decision, ending, cached: self.cached, log }
+    }
+}
+
+/// The original's first line, then a line for each cause.
+fn denial(ending: Ending, mut lines: Vec<String>, audit: BTreeMap<&'static str, String>) -> Decision {
+    let left_out = lines.len().saturating_sub(MAX_LINES);
+    lines.truncate(MAX_LINES);
+    if left_out > 0 {
+        lines.push(format!("and {left_out} more"));
+    }
+    let (code, reason) = if ending == Ending::Denied { (403, "Forbidden") } else { (503, "ServiceUnavailable") };
+    Decision {
+        allowed: false,
+        code,
+        reason,
+        message: format!("Pod is not valid: \n{}", lines.join("\n")),
+        warnings: Vec::new(),
+        audit,
+    }
+}
+
+/// `field=image@digest: cause` for log and audit.
+fn summary(named: &NamedImage, verdict: &ImageVerdict) -> String {
+    let digest = verdict.digest.as_ref().map(|d| format!(" {d}")).unwrap_or_default();
+    let cause = match &verdict.outcome {
+        Outcome::Allowed(Basis::WhitelistedNamespace) => "allowed, namespace whitelisted".to_owned(),
+        Outcome::Allowed(Basis::WhitelistedImage(line)) => format!("allowed, whitelist line {line}"),
+        Outcome::Allowed(Basis::NoPolicy) => "allowed, no policy".to_owned(),
+        Outcome::Allowed(Basis::Policy { policy, pass }) => match (pass.method, &pass.signer) {
+            (Some(method), Some(signer)) => format!("allowed, {policy}, {method} by {signer}"),
+            _ => format!("allowed, {policy}"),
+        },
+        Outcome::Denied(_) => format!("denied, {}", reason_of(&verdict.outcome)),
+        Outcome::Undecided(_) => format!("could not decide, {}", reason_of(&verdict.outcome)),
+    };
+    format!("{}={}{digest}: {}", named.field, clean(&named.image), clean(&cause))
+}
+
+fn shorten(text: &str, max: usize) -> String {
+    if text.chars().count() <= max {
+        return text.to_owned();
+    }
+    let mut short: String = text.chars().take(max - 1).collect();
+    short.push('…');
+    short
+}

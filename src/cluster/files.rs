@@ -1,0 +1,49 @@
+//! Objects from files, for `podseal check` and `podseal demo`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use tokio::time::Instant;
+
+use super::objects::{Freshness, Lookup, Objects, SecretData};
+
+type Key = (String, String);
+
+/// Secrets, ConfigMaps and service accounts by namespace and name.
+#[derive(Debug, Default)]
+pub struct FileObjects {
+    /// Secrets.
+    pub secrets: HashMap<Key, Arc<SecretData>>,
+    /// ConfigMaps.
+    pub config_maps: HashMap<Key, Arc<SecretData>>,
+    /// The names in `imagePullSecrets` of service accounts.
+    pub service_accounts: HashMap<Key, Arc<Vec<String>>>,
+}
+
+fn find<'a, T: Send + Sync>(map: &HashMap<Key, Arc<T>>, namespace: &str, name: &str) -> Lookup<'a, T>
+where
+    T: 'a,
+{
+    let found = map.get(&(namespace.to_owned(), name.to_owned())).cloned();
+    std::future::ready(Ok(found)).boxed()
+}
+
+impl Objects for FileObjects {
+    fn secret<'a>(&'a self, namespace: &'a str, name: &'a str, _: Freshness, _: Instant) -> Lookup<'a, SecretData> {
+        find(&self.secrets, namespace, name)
+    }
+
+    fn config_map<'a>(&'a self, namespace: &'a str, name: &'a str, _: Instant) -> Lookup<'a, SecretData> {
+        find(&self.config_maps, namespace, name)
+    }
+
+    fn pull_secrets_of<'a>(
+        &'a self,
+        namespace: &'a str,
+        service_account: &'a str,
+        _: Instant,
+    ) -> Lookup<'a, Vec<String>> {
+        find(&self.service_accounts, namespace, service_account)
+    }
+}

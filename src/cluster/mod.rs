@@ -1,0 +1,17 @@
+//! What the cluster says: policies and whitelist as one immutable snapshot, Secrets and service accounts on demand.
+//!
+//! ```text
+//!  watch policies ──┐
+//!  watch whitelist ─┼─► Inputs ─► Snapshot (Arc, swapped whole)      a review takes one and keeps it
+//!  watch Secrets ───┴─► own-namespace Secrets (acted on at once)
+//!  get Secrets, ConfigMaps, ServiceAccounts elsewhere, each with a bounded age
+//! ```
+
+pub mod files;
+pub mod objects;
+pub mod remote;
+pub mod snapshot;
+pub mod watch;
+
+pub use objects::{Freshness, Objects, SecretData};
+pub use snapshot::{Inputs, Snapshot};

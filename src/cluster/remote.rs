@@ -1,0 +1,196 @@
+//! Objects from the API server: podseal's own namespace by watch, everything else by `get` with a bounded age.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
+use kube::{Api, Client};
+use moka::future::Cache;
+use tokio::time::{Instant, timeout_at};
+use tracing::warn;
+
+use super::objects::{Freshness, Lookup, Objects, SecretData};
+use super::watch::{OwnSecrets, secret_data};
+use crate::fault::{Fault, FaultKind};
+
+/// Objects kept in memory at most, and how long an unused one stays.
+const CAPACITY: u64 = 20_000;
+const IDLE: Duration = Duration::from_secs(600);
+
+type Key = (Arc<str>, Arc<str>);
+
+/// Reads objects with a client; cheap to share.
+#[derive(Clone)]
+pub struct RemoteObjects {
+    client: Client,
+    own_namespace: Arc<str>,
+    own: OwnSecrets,
+    keys: Aged<SecretData>,
+    pull: Aged<SecretData>,
+    config_maps: Aged<SecretData>,
+    service_accounts: Aged<Vec<String>>,
+}
+
+impl std::fmt::Debug for RemoteObjects {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RemoteObjects").field("own_namespace", &self.own_namespace).finish_non_exhaustive()
+    }
+}
+
+impl RemoteObjects {
+    /// `own` is filled by the watch of the Secrets in `own_namespace`.
+    pub fn new(client: Client, own_namespace: &str, own: OwnSecrets) -> Self {
+        Self {
+            client,
+            own_namespace: own_namespace.into(),
+            own,
+            keys: Aged::new(Freshness::Key),
+            pull: Aged::new(Freshness::Pull),
+            config_maps: Aged::new(Freshness::Key),
+            service_accounts: Aged::new(Freshness::Pull),
+        }
+    }
+
+    async fn read_secret(self, key: Key) -> Result<Option<SecretData>, Fault> {
+        let api: Api<Secret> = Api::namespaced(self.client, &key.0);
+        Ok(api.get_opt(&key.1).await.map_err(|e| unreadable("Secret", &key, &e))?.map(secret_data))
+    }
+
+    async fn read_config_map(self, key: Key) -> Result<Option<SecretData>, Fault> {
+        let api: Api<ConfigMap> = Api::namespaced(self.client, &key.0);
+        let found = api.get_opt(&key.1).await.map_err(|e| unreadable("ConfigMap", &key, &e))?;
+        Ok(found.map(|map| {
+            let text = map.data.unwrap_or_default().into_iter().map(|(k, v)| (k, Bytes::from(v)));
+            let binary = map.binary_data.unwrap_or_default().into_iter().map(|(k, v)| (k, Bytes::from(v.0)));
+            SecretData::new(text.chain(binary).collect::<BTreeMap<_, _>>(), false)
+        }))
+    }
+
+    async fn read_service_account(self, key: Key) -> Result<Option<Vec<String>>, Fault> {
+        let api: Api<ServiceAccount> = Api::namespaced(self.client, &key.0);
+        let found = api.get_opt(&key.1).await.map_err(|e| unreadable("ServiceAccount", &key, &e))?;
+        Ok(found.map(|account| account.image_pull_secrets.unwrap_or_default().into_iter().map(|r| r.name).collect()))
+    }
+}
+
+/// "Forbidden" is a reference that cannot be used; everything else is an obstacle that may pass.
+fn unreadable(kind: &str, key: &Key, error: &kube::Error) -> Fault {
+    let fault_kind = match error {
+        kube::Error::Api(status) if status.code == 403 => FaultKind::Reference,
+        _ => FaultKind::Unreachable,
+    };
+    Fault::new(fault_kind, format!("the {kind} {}/{} cannot be read from the API server", key.0, key.1))
+        .with_detail(error)
+}
+
+impl Objects for RemoteObjects {
+    fn secret<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+        freshness: Freshness,
+        deadline: Instant,
+    ) -> Lookup<'a, SecretData> {
+        if *namespace == *self.own_namespace {
+            return std::future::ready(Ok(self.own.load().get(name).cloned())).boxed();
+        }
+        let cache = if freshness == Freshness::Key { &self.keys } else { &self.pull };
+        cache.get((namespace.into(), name.into()), deadline, |key| self.clone().read_secret(key)).boxed()
+    }
+
+    fn config_map<'a>(&'a self, namespace: &'a str, name: &'a str, deadline: Instant) -> Lookup<'a, SecretData> {
+        self.config_maps.get((namespace.into(), name.into()), deadline, |key| self.clone().read_config_map(key)).boxed()
+    }
+
+    fn pull_secrets_of<'a>(
+        &'a self,
+        namespace: &'a str,
+        service_account: &'a str,
+        deadline: Instant,
+    ) -> Lookup<'a, Vec<String>> {
+        let key = (namespace.into(), service_account.into());
+        self.service_accounts.get(key, deadline, |key| self.clone().read_service_account(key)).boxed()
+    }
+}
+
+/// A value with the time it was asked for.
+struct Fetched<T> {
+    value: Option<Arc<T>>,
+    asked: Instant,
+    refreshing: AtomicBool,
+}
+
+/// A cache whose values are never used beyond an age, and are read anew in the background before they reach it, so that
+/// objects in steady use cost the hot path nothing.
+struct Aged<T> {
+    limit: Duration,
+    cache: Cache<Key, Arc<Fetched<T>>>,
+}
+
+impl<T> Clone for Aged<T> {
+    fn clone(&self) -> Self {
+        Self { limit: self.limit, cache: self.cache.clone() }
+    }
+}
+
+impl<T: Send + Sync + 'static> Aged<T> {
+    fn new(freshness: Freshness) -> Self {
+        let cache = Cache::builder().max_capacity(CAPACITY).time_to_idle(IDLE).build();
+        Self { limit: freshness.limit(), cache }
+    }
+
+    /// From a third of the greatest age on, a use starts a reading in the background; close to it, the use waits for one.
+    async fn get<R, F>(&self, key: Key, deadline: Instant, read: R) -> Result<Option<Arc<T>>, Fault>
+    where
+        R: Fn(Key) -> F,
+        F: Future<Output = Result<Option<T>, Fault>> + Send + 'static,
+    {
+        if let Some(fetched) = self.cache.get(&key).await {
+            let age = fetched.asked.elapsed();
+            // An absence is looked up again sooner: somebody is about to create what is missing.
+            let limit = if fetched.value.is_some() { self.limit * 9 / 10 } else { self.limit / 5 };
+            if age < limit {
+                if age > limit / 3 && !fetched.refreshing.swap(true, Ordering::AcqRel) {
+                    self.refresh(key.clone(), fetched.clone(), read(key));
+                }
+                return Ok(fetched.value.clone());
+            }
+            self.cache.invalidate(&key).await;
+        }
+        let reading = self.cache.try_get_with(key.clone(), {
+            let asked = Instant::now();
+            let reading = read(key.clone());
+            async move { reading.await.map(|value| fetched(value, asked)) }
+        });
+        match timeout_at(deadline, reading).await {
+            Ok(Ok(fetched)) => Ok(fetched.value.clone()),
+            Ok(Err(fault)) => Err(Fault::clone(&fault)),
+            Err(_) => Err(Fault::new(FaultKind::Timeout, "the API server did not answer in time")),
+        }
+    }
+
+    fn refresh<F>(&self, key: Key, old: Arc<Fetched<T>>, reading: F)
+    where
+        F: Future<Output = Result<Option<T>, Fault>> + Send + 'static,
+    {
+        let cache = self.cache.clone();
+        tokio::spawn(async move {
+            let asked = Instant::now();
+            match reading.await {
+                Ok(value) => cache.insert(key, fetched(value, asked)).await,
+                Err(fault) => {
+                    warn!(namespace = %key.0, name = %key.1, detail = fault.detail(), "{fault}");
+                    old.refreshing.store(false, Ordering::Release);
+                }
+            }
+        });
+    }
+}
+
+fn fetched<T>(value: Option<T>, asked: Instant) -> Arc<Fetched<T>> {
+    Arc::new(Fetched { value: value.map(Arc::new), asked, refreshing: AtomicBool::new(false) })
+}

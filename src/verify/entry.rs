@@ -1,0 +1,319 @@
+//! One governing entry and one image: keys, credentials, digest, cache, methods.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::Verifier;
+use super::cache::{Verdict, VerdictKey};
+use super::cosign::CosignMethod;
+use super::gpg::GpgMethod;
+use super::pod::Credentials;
+use crate::cluster::{Freshness, SecretData};
+use crate::domain::digest::Digest;
+use crate::domain::image::ImageRef;
+use crate::domain::policy::{Check, Entry, ObjectRef, SignedCheck};
+use crate::domain::scope::HostPattern;
+use crate::domain::verdict::{Cause, Failure, Method, Pass, Refusal, RefusalKind};
+use crate::fault::{Fault, FaultKind};
+use crate::source::access::{Access, Transport};
+use crate::source::lookaside::StoreUrl;
+
+/// A method's pass with the time until which it holds.
+pub(super) type MethodResult = Result<(Pass, Option<std::time::SystemTime>), Cause>;
+
+/// The digest under judgement: the image's own, or what its tag was resolved to, once.
+///
+/// What a namespaced entry's transport resolved never serves a cluster entry: a namespace owner could have chosen the
+/// server that answered.
+pub(super) struct Digests {
+    own: Option<Digest>,
+    cluster: Option<Digest>,
+    namespaced: Option<Digest>,
+}
+
+impl Digests {
+    pub(super) fn new(image: &ImageRef) -> Self {
+        Self { own: image.digest().cloned(), cluster: None, namespaced: None }
+    }
+
+    /// The digest to report.
+    pub(super) fn best(self) -> Option<Digest> {
+        self.own.or(self.cluster).or(self.namespaced)
+    }
+
+    fn known(&self, cluster: bool) -> Option<&Digest> {
+        let namespaced = self.namespaced.as_ref().filter(|_| !cluster);
+        self.own.as_ref().or(self.cluster.as_ref()).or(namespaced)
+    }
+
+    fn learn(&mut self, cluster: bool, digest: Digest) {
+        *(if cluster { &mut self.cluster } else { &mut self.namespaced }) = Some(digest);
+    }
+}
+
+/// One entry and one image.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) verifier: &'a Verifier,
+    pub(super) entry: &'a Entry,
+    pub(super) image: &'a ImageRef,
+    pub(super) namespace: &'a str,
+    pub(super) deadline: Instant,
+}
+
+/// What the methods need, ready to use.
+pub(super) struct Material {
+    pub(super) access: Access,
+    pub(super) digest: Digest,
+    /// The image had no digest: its bytes are fetched once and must hash to what the tag was resolved to.
+    pub(super) resolved: bool,
+    pub(super) cosign: Option<Result<Arc<SecretData>, Fault>>,
+    pub(super) gpg: Option<Result<Arc<SecretData>, Fault>>,
+    pub(super) store: Option<StoreUrl>,
+}
+
+type Judged = Result<Pass, Vec<Failure>>;
+
+impl Subject<'_> {
+    /// The entry's outcome, and whether it needed no computation.
+    pub(super) async fn judge(&self, credentials: &mut Credentials<'_>, digests: &mut Digests) -> (Judged, bool) {
+        if self.entry.require_digest && self.image.digest().is_none() && !matches!(self.entry.check, Check::Broken(_)) {
+            let detail = "the policy requires an image by digest: write name@sha256:…";
+            return (refused(None, RefusalKind::DigestRequired, detail), true);
+        }
+        match &self.entry.check {
+            Check::Unchecked => (Ok(Pass { method: None, signer: None }), true),
+            Check::Broken(text) => (refused(None, RefusalKind::BrokenPolicy, text), true),
+            Check::Signed(check) if check.notary.is_none() && check.cosign.is_none() && check.gpg.is_none() => {
+                let detail = "signCheck is true and no method is configured: set gpgKeyRef, cosignKeyRef or notary";
+                (refused(None, RefusalKind::NothingConfigured, detail), true)
+            }
+            Check::Signed(check) => match self.signed(check, credentials, digests).await {
+                Ok(judged) => judged,
+                Err(cause) => (Err(vec![Failure { method: None, cause }]), false),
+            },
+        }
+    }
+
+    async fn signed(
+        &self,
+        check: &SignedCheck,
+        credentials: &mut Credentials<'_>,
+        digests: &mut Digests,
+    ) -> Result<(Judged, bool), Cause> {
+        let ca = match &check.transport.ca_ref {
+            Some(reference) => Some(self.certificates(reference).await.map_err(Cause::Undecided)?),
+            None => None,
+        };
+        // The administrator's credentials are not sent where a namespace owner chose how the server is authenticated.
+        let own_transport = check.transport.insecure || ca.is_some();
+        let (keychain, tenant) = credentials.keychain(self.entry.is_cluster() || !own_transport).await;
+        let repository = self.image.repository();
+        let scope = keychain.scope(repository);
+        let transport = Transport {
+            insecure: check.transport.insecure,
+            ca: ca.as_ref().map(|(pem, _)| pem.clone()),
+            guarded: !self.entry.is_cluster() || !matches!(self.entry.scope.host, HostPattern::Exact(_)),
+        };
+        let access = Access { transport, keychain, deadline: self.deadline };
+        let resolved = self.image.digest().is_none();
+        let digest = self.digest(&access, digests).await?;
+        let cosign = match &check.cosign {
+            Some(cosign) => Some(self.key_secret(&cosign.key_ref).await),
+            None => None,
+        };
+        let gpg = match &check.gpg {
+            Some(gpg) => Some(self.key_secret(&gpg.key_ref).await),
+            None => None,
+        };
+        let registries_d = self.verifier.registries_d.load();
+        let store = match check.gpg.as_ref().map(|g| &g.lookaside) {
+            Some(Some(lookaside)) => Some(StoreUrl::from_policy(lookaside).map_err(configuration)?),
+            Some(None) => registries_d.lookaside(self.image).cloned(),
+            None => None,
+        };
+        let hash = |secret: &Option<Result<Arc<SecretData>, Fault>>| match secret {
+            Some(Ok(secret)) => secret.hash,
+            _ => [0; 32],
+        };
+        let key = VerdictKey {
+            entry: self.entry.fingerprint,
+            reference: self.image.identity_form().to_string(),
+            digest: digest.clone(),
+            keys: [hash(&cosign), hash(&gpg), ca.as_ref().map_or([0; 32], |(_, hash)| *hash)],
+            store: store.as_ref().map(ToString::to_string),
+            credentials: scope,
+            namespace: (tenant && scope != [0; 32]).then(|| self.namespace.into()),
+        };
+        let material = Material { access, digest, resolved, cosign, gpg, store };
+        Ok(self.cached(key, check, material).await)
+    }
+
+    /// From the cache, or computed by one of those who ask at the same time.
+    async fn cached(&self, key: VerdictKey, check: &SignedCheck, material: Material) -> (Judged, bool) {
+        let verifier = self.verifier;
+        if let Some(verdict) = verifier.verdicts.get(&key).await {
+            verifier.metrics.cache(true);
+            return (verdict.result.clone(), true);
+        }
+        verifier.metrics.cache(false);
+        // The slot comes before the flight: whoever computes for everybody has one, so a namespace that has used up its
+        // own slots never holds up another one.
+        let slots = verifier.slots(self.namespace);
+        let Ok(Ok(_slot)) = timeout_at(self.deadline, slots.acquire()).await else {
+            let message = format!("too many verifications are under way for namespace {}", self.namespace);
+            return (undecided(None, Fault::new(FaultKind::Overloaded, message)), false);
+        };
+        for last in [false, true] {
+            let flight = verifier.verdicts.compute(key.clone(), self.compute(check, &material));
+            match flight.await {
+                Ok(verdict) => return (verdict.result.clone(), false),
+                // Another review's deadline was shorter than this one's: try once more by ourselves.
+                Err(failures) if !last && timed_out(&failures) && Instant::now() < self.deadline => {}
+                Err(failures) => return (Err((*failures).clone()), false),
+            }
+        }
+        (undecided(None, Fault::new(FaultKind::Timeout, "the time of this review ran out")), false)
+    }
+
+    /// Tries the methods in order; the first success passes. `Err` when a fault leaves the verdict open.
+    async fn compute(&self, check: &SignedCheck, material: &Material) -> Result<Arc<Verdict>, Vec<Failure>> {
+        if material.resolved {
+            self.check_bytes(material).await.map_err(|cause| vec![Failure { method: None, cause }])?;
+        }
+        let mut failures = Vec::new();
+        if check.notary.is_some() {
+            let message = "this version of podseal cannot evaluate Notary signatures";
+            failures.push(Failure {
+                method: Some(Method::Notary),
+                cause: Cause::Undecided(Fault::new(FaultKind::Configuration, message)),
+            });
+        }
+        if let (Some(cosign), Some(secret)) = (&check.cosign, &material.cosign) {
+            match (CosignMethod { subject: self, check: cosign, signers: &check.signers, material }).judge(secret).await
+            {
+                Ok(pass) => return Ok(passed(pass)),
+                Err(cause) => failures.push(Failure { method: Some(Method::Cosign), cause }),
+            }
+        }
+        if let (Some(gpg), Some(secret)) = (&check.gpg, &material.gpg) {
+            match (GpgMethod { subject: self, check: gpg, signers: &check.signers, material }).judge(secret).await {
+                Ok(pass) => return Ok(passed(pass)),
+                Err(cause) => failures.push(Failure { method: Some(Method::Gpg), cause }),
+            }
+        }
+        if failures.iter().any(|f| matches!(f.cause, Cause::Undecided(_))) {
+            return Err(failures);
+        }
+        Ok(Arc::new(Verdict { result: Err(failures), valid_until: None }))
+    }
+
+    async fn digest(&self, access: &Access, digests: &mut Digests) -> Result<Digest, Cause> {
+        let cluster = self.entry.is_cluster();
+        if let Some(known) = digests.known(cluster) {
+            return Ok(known.clone());
+        }
+        let tag = self.image.tag().unwrap_or("latest");
+        let slots = self.verifier.slots(self.namespace);
+        let Ok(Ok(_slot)) = timeout_at(self.deadline, slots.acquire()).await else {
+            let message = format!("too many verifications are under way for namespace {}", self.namespace);
+            return Err(Cause::Undecided(Fault::new(FaultKind::Overloaded, message)));
+        };
+        let found =
+            self.verifier.upstream.resolve(self.image.repository(), tag, access).await.map_err(Cause::Undecided)?;
+        let digest = found.ok_or_else(|| self.not_found())?;
+        digests.learn(cluster, digest.clone());
+        Ok(digest)
+    }
+
+    async fn check_bytes(&self, material: &Material) -> Result<(), Cause> {
+        let upstream = &self.verifier.upstream;
+        let found = upstream.manifest(self.image.repository(), &material.digest, &material.access).await;
+        found.map_err(Cause::Undecided)?.map(|_| ()).ok_or_else(|| self.not_found())
+    }
+
+    fn not_found(&self) -> Cause {
+        let detail = format!("the registry says that {} does not exist", self.image);
+        Cause::Refused(Refusal::new(RefusalKind::NotFound, detail))
+    }
+
+    /// A key Secret that the entry may use; one and the same fault for every reason why it cannot.
+    async fn key_secret(&self, reference: &ObjectRef) -> Result<Arc<SecretData>, Fault> {
+        let own = *reference.namespace == *self.verifier.config.own_namespace;
+        if !self.may_name(reference) && !own {
+            return Err(unusable(reference));
+        }
+        let found =
+            self.verifier.objects.secret(&reference.namespace, &reference.name, Freshness::Key, self.deadline).await;
+        match found {
+            Ok(Some(secret)) if self.may_name(reference) || secret.synced_key => Ok(secret),
+            Ok(_) => Err(unusable(reference)),
+            Err(fault) if fault.kind() == FaultKind::Reference => {
+                Err(unusable(reference).with_detail(fault.detail().unwrap_or("")))
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// `ca.crt` of a Secret, else of a ConfigMap, with the object's hash.
+    async fn certificates(&self, reference: &ObjectRef) -> Result<(Arc<[u8]>, [u8; 32]), Fault> {
+        if !self.may_name(reference) {
+            return Err(unusable(reference));
+        }
+        let objects = &self.verifier.objects;
+        let (namespace, name) = (&reference.namespace, &reference.name);
+        let secret = objects.secret(namespace, name, Freshness::Key, self.deadline).await;
+        let with_ca = |object: Option<Arc<SecretData>>| object.filter(|o| o.data.contains_key("ca.crt"));
+        let found = match secret.map(with_ca) {
+            Ok(Some(secret)) => Some(secret),
+            Ok(None) => {
+                with_ca(objects.config_map(namespace, name, self.deadline).await.map_err(|_| unusable(reference))?)
+            }
+            Err(fault) if fault.kind() == FaultKind::Reference => None,
+            Err(fault) => return Err(fault),
+        };
+        let object = found.ok_or_else(|| unusable(reference))?;
+        let pem = object.data.get("ca.crt").ok_or_else(|| unusable(reference))?;
+        Ok((Arc::from(pem.as_ref()), object.hash))
+    }
+
+    /// Cluster policies may name anything; namespaced ones their own namespace and those the administrator shares.
+    fn may_name(&self, reference: &ObjectRef) -> bool {
+        match &self.entry.policy.namespace {
+            None => true,
+            Some(own) => {
+                *own == reference.namespace
+                    || self.verifier.config.shared_namespaces.iter().any(|n| **n == *reference.namespace)
+            }
+        }
+    }
+}
+
+/// One text for every reason, so that nobody learns from it what exists where he may not read.
+fn unusable(reference: &ObjectRef) -> Fault {
+    let message = format!(
+        "the reference {reference} cannot be used: it does not exist, lacks the needed key, or may not be named here"
+    );
+    Fault::new(FaultKind::Reference, message)
+}
+
+fn configuration(message: String) -> Cause {
+    Cause::Undecided(Fault::new(FaultKind::Configuration, message))
+}
+
+fn refused(method: Option<Method>, kind: RefusalKind, detail: &str) -> Judged {
+    Err(vec![Failure { method, cause: Cause::Refused(Refusal::new(kind, detail)) }])
+}
+
+fn undecided(method: Option<Method>, fault: Fault) -> Judged {
+    Err(vec![Failure { method, cause: Cause::Undecided(fault) }])
+}
+
+fn passed((pass, valid_until): (Pass, Option<std::time::SystemTime>)) -> Arc<Verdict> {
+    Arc::new(Verdict { result: Ok(pass), valid_until })
+}
+
+fn timed_out(failures: &[Failure]) -> bool {
+    failures.iter().any(|f| matches!(&f.cause, Cause::Undecided(fault) if fault.kind() == FaultKind::Timeout))
+}

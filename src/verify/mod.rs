@@ -1,0 +1,256 @@
+//! ONE image: route → resolve → fetch → check → combine. The webhook, the command line and, later, the controller all
+//! call [`Verifier::judge`]; nothing else decides about an image.
+//!
+//! ```text
+//! judge ─ route ──────────────────────────────► decided (whitelist, no policy, nothing matches)
+//!           └ per governing entry: subject ─► digest ─► verdict cache ─► methods in order ─► combine
+//! ```
+
+mod cache;
+mod cosign;
+mod entry;
+mod gpg;
+mod keys;
+mod pod;
+mod report;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+use crate::cluster::{Objects, Snapshot};
+use crate::domain::evaluate::{Options, Route, combine, route};
+use crate::domain::image::ImageRef;
+use crate::domain::policy::PolicySet;
+use crate::domain::verdict::{Basis, Cause, EntryOutcome, Failure, Finding, ImageVerdict, Outcome};
+use crate::fault::{Fault, FaultKind};
+use crate::source::credentials::DockerConfig;
+use crate::source::registries_d::RegistriesD;
+use crate::source::registry::Upstream;
+use crate::telemetry::Metrics;
+
+use self::cache::Verdicts;
+use self::keys::Keys;
+use self::pod::Credentials;
+
+pub use self::cache::CacheLimits;
+pub use self::pod::PodContext;
+pub(crate) use self::report::clean;
+pub use self::report::{describe, reason_of};
+
+/// What the administrator set for verification.
+#[derive(Debug, Clone)]
+pub struct VerifyConfig {
+    /// What no policy and what namespaced policies may do.
+    pub options: Options,
+    /// podseal's own namespace, whose synced key Secrets every policy may name.
+    pub own_namespace: Arc<str>,
+    /// Further namespaces whose Secrets and ConfigMaps namespaced policies may name.
+    pub shared_namespaces: Vec<String>,
+    /// Verifications under way per namespace; more wait within their review's deadline.
+    pub per_namespace: usize,
+    /// How long and how many verdicts are kept.
+    pub cache: CacheLimits,
+}
+
+impl Default for VerifyConfig {
+    fn default() -> Self {
+        Self {
+            options: Options::default(),
+            own_namespace: "registry-system".into(),
+            shared_namespaces: Vec::new(),
+            per_namespace: 16,
+            cache: CacheLimits::default(),
+        }
+    }
+}
+
+/// Judges images. One per process.
+#[derive(Debug)]
+pub struct Verifier {
+    config: VerifyConfig,
+    upstream: Arc<Upstream>,
+    objects: Arc<dyn Objects>,
+    registries_d: ArcSwap<RegistriesD>,
+    /// The administrator's registry credentials.
+    credentials: ArcSwap<DockerConfig>,
+    keys: Keys,
+    pull_secrets: pod::PullSecrets,
+    verdicts: Verdicts,
+    slots: moka::sync::Cache<String, Arc<Semaphore>>,
+    metrics: Arc<Metrics>,
+}
+
+/// Namespaces with verifications under way that are remembered at most.
+const MAX_NAMESPACES: u64 = 50_000;
+
+impl Verifier {
+    /// Puts the parts together; registries.d and the administrator's credentials start empty.
+    pub fn new(
+        config: VerifyConfig,
+        upstream: Arc<Upstream>,
+        objects: Arc<dyn Objects>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let idle = Duration::from_secs(600);
+        Self {
+            verdicts: Verdicts::new(config.cache),
+            slots: moka::sync::Cache::builder().max_capacity(MAX_NAMESPACES).time_to_idle(idle).build(),
+            keys: Keys::new(metrics.clone()),
+            pull_secrets: pod::PullSecrets::new(),
+            registries_d: ArcSwap::default(),
+            credentials: ArcSwap::default(),
+            config,
+            upstream,
+            objects,
+            metrics,
+        }
+    }
+
+    /// Replaces the signature stores of registries.d.
+    pub fn set_registries_d(&self, registries_d: RegistriesD) {
+        self.registries_d.store(Arc::new(registries_d));
+    }
+
+    /// Replaces the administrator's registry credentials.
+    pub fn set_credentials(&self, credentials: DockerConfig) {
+        self.credentials.store(Arc::new(credentials));
+    }
+
+    /// Decides about one image of a Pod. Never fails and never takes longer than the deadline: what cannot be decided in
+    /// time is [`Outcome::Undecided`].
+    pub async fn judge(
+        &self,
+        snapshot: &Snapshot,
+        image: &str,
+        pod: &PodContext<'_>,
+        deadline: Instant,
+    ) -> ImageVerdict {
+        let parsed = image.parse::<ImageRef>();
+        let mut verdict = ImageVerdict {
+            image: image.to_owned(),
+            digest: parsed.as_ref().ok().and_then(|i| i.digest().cloned()),
+            outcome: Outcome::Undecided(Vec::new()),
+            warned: Vec::new(),
+            audited: Vec::new(),
+            remarks: Vec::new(),
+            cached: false,
+        };
+        let routed = match &snapshot.policies {
+            Some(policies) => route(policies, &snapshot.whitelist, self.config.options, pod.namespace, &parsed),
+            None => self.route_without_policies(snapshot, pod.namespace, &parsed),
+        };
+        match (routed, parsed) {
+            (Route::Decided(outcome), _) => verdict.outcome = outcome,
+            (Route::Judge(_), Err(error)) => {
+                let fault = Fault::new(FaultKind::Internal, error.to_string());
+                verdict.outcome = Outcome::Undecided(vec![without_entry(fault)]);
+            }
+            (Route::Judge(entries), Ok(image)) => {
+                let judging = self.judge_entries(entries, &image, pod, deadline, &mut verdict);
+                if timeout_at(deadline, judging).await.is_err() {
+                    let fault =
+                        Fault::new(FaultKind::Timeout, "the time of this review ran out before the image was judged");
+                    verdict.outcome = Outcome::Undecided(vec![without_entry(fault)]);
+                }
+            }
+        }
+        self.count(&verdict);
+        verdict
+    }
+
+    /// The whitelist is known apart from the policies and still allows while they are not known: it is the way out when
+    /// the policies cannot be read. Everything else cannot be decided.
+    fn route_without_policies(
+        &self,
+        snapshot: &Snapshot,
+        namespace: &str,
+        image: &Result<ImageRef, crate::domain::image::ImageRefError>,
+    ) -> Route {
+        match route(&PolicySet::default(), &snapshot.whitelist, self.config.options, namespace, image) {
+            Route::Decided(Outcome::Allowed(Basis::WhitelistedImage(_) | Basis::WhitelistedNamespace))
+                if snapshot.whitelist_known() =>
+            {
+                route(&PolicySet::default(), &snapshot.whitelist, self.config.options, namespace, image)
+            }
+            _ => {
+                let missing = snapshot.missing.join(", ");
+                let fault = Fault::new(
+                    FaultKind::NotSynced,
+                    format!("podseal does not know these objects of the cluster yet: {missing}"),
+                );
+                Route::Decided(Outcome::Undecided(vec![without_entry(fault)]))
+            }
+        }
+    }
+
+    async fn judge_entries(
+        &self,
+        entries: Vec<Arc<crate::domain::policy::Entry>>,
+        image: &ImageRef,
+        pod: &PodContext<'_>,
+        deadline: Instant,
+        verdict: &mut ImageVerdict,
+    ) {
+        let mut credentials = Credentials::new(self, pod, deadline);
+        let mut digests = entry::Digests::new(image);
+        let mut outcomes = Vec::with_capacity(entries.len());
+        let mut cached = true;
+        for entry in entries {
+            let subject = entry::Subject { verifier: self, entry: &entry, image, namespace: pod.namespace, deadline };
+            let (result, from_cache) = subject.judge(&mut credentials, &mut digests).await;
+            cached &= from_cache;
+            outcomes.push(EntryOutcome { entry, result });
+        }
+        let combined = combine(&outcomes);
+        verdict.digest = digests.best().or(verdict.digest.take());
+        verdict.outcome = combined.outcome;
+        verdict.warned = combined.warned;
+        verdict.audited = combined.audited;
+        verdict.remarks = credentials.into_remarks();
+        verdict.cached = cached;
+    }
+
+    fn count(&self, verdict: &ImageVerdict) {
+        use crate::telemetry::Ending;
+        let (ending, method) = match &verdict.outcome {
+            Outcome::Allowed(Basis::Policy { pass, .. }) => (Ending::Allowed, pass.method),
+            Outcome::Allowed(basis) => {
+                match basis {
+                    Basis::WhitelistedNamespace => self.metrics.whitelisted("namespace"),
+                    Basis::WhitelistedImage(_) => self.metrics.whitelisted("image"),
+                    _ => {}
+                }
+                (Ending::Allowed, None)
+            }
+            Outcome::Denied(_) => (Ending::Denied, None),
+            Outcome::Undecided(findings) => {
+                let causes = findings.iter().flat_map(|f| &f.failures);
+                for fault in
+                    causes.filter_map(|f| if let Cause::Undecided(fault) = &f.cause { Some(fault) } else { None })
+                {
+                    self.metrics.fault(fault.kind());
+                }
+                (Ending::Error, None)
+            }
+        };
+        self.metrics.image(ending, method);
+    }
+
+    /// The namespace's slots for verifications that need the network.
+    fn slots(&self, namespace: &str) -> Arc<Semaphore> {
+        self.slots.get_with_by_ref(namespace, || Arc::new(Semaphore::new(self.config.per_namespace)))
+    }
+
+    /// Clock of key and signature validity.
+    fn now() -> SystemTime {
+        SystemTime::now()
+    }
+}
+
+fn without_entry(fault: Fault) -> Finding {
+    Finding { policy: None, failures: vec![Failure { method: None, cause: Cause::Undecided(fault) }] }
+}
