@@ -100,16 +100,6 @@ impl Whitelist {
         self.len() == 0
     }
 
-    /// How many lines are in force.
-    pub fn len(&self) -> usize {
-        0
-    }
-
-    /// Whether no line is in force.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Whether the namespace is listed (exact name).
     pub fn allows_namespace(&self, namespace: &str) -> bool {
         self.namespaces.contains(namespace)
