@@ -46,9 +46,16 @@ impl Seen {
 
 /// What to answer, honest or not.
 pub(crate) enum Reply {
-    Http { status: u16, headers: Vec<(String, String)>, body: Vec<u8> },
+    Http {
+        status: u16,
+        headers: Vec<(String, String)>,
+        body: Vec<u8>,
+    },
     /// Headers as in `Http`, then a body without end and without a length.
-    Endless { status: u16, headers: Vec<(String, String)> },
+    Endless {
+        status: u16,
+        headers: Vec<(String, String)>,
+    },
     /// A body of one byte each 50 ms.
     Drip,
     /// The connection is closed without an answer.

@@ -118,7 +118,12 @@ struct Open {
 }
 
 impl Server {
-    async fn accept_until(&mut self, listener: TcpListener, slots: &Arc<Semaphore>, shutdown: impl Future<Output = ()>) {
+    async fn accept_until(
+        &mut self,
+        listener: TcpListener,
+        slots: &Arc<Semaphore>,
+        shutdown: impl Future<Output = ()>,
+    ) {
         let mut shutdown = pin!(shutdown);
         let mut stop_at: Option<Instant> = None;
         let mut look = interval((self.timing.first_request.min(self.timing.idle) / 4).max(Duration::from_millis(10)));
