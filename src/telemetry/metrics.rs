@@ -214,7 +214,9 @@ impl Metrics {
         let key_expiry = Arc::new(KeyExpiry::default());
         r.register_collector(Box::new(Arc::clone(&key_expiry)));
         Self {
-            reviews: family(r, "podseal_reviews", "Answered admission reviews.", |i| vec![("outcome", ENDINGS[i].label())]),
+            reviews: family(r, "podseal_reviews", "Answered admission reviews.", |i| {
+                vec![("outcome", ENDINGS[i].label())]
+            }),
             review_duration: single(r, "podseal_review_duration_seconds", "Time from request to answer."),
             images: images(r),
             whitelisted: family(r, "podseal_whitelisted", "Allowances that the whitelist gave.", |i| {
@@ -348,7 +350,9 @@ impl Metrics {
     pub fn forget_keys(&self, source: &str) {
         let source = label(source);
         let mut keys = self.key_expiry.lock();
-        keys.retain(|(_, of), _| of.strip_prefix(&source).is_none_or(|rest| !rest.is_empty() && !rest.starts_with('/')));
+        keys.retain(|(_, of), _| {
+            of.strip_prefix(&source).is_none_or(|rest| !rest.is_empty() && !rest.starts_with('/'))
+        });
         self.keys.set(i64::try_from(keys.len()).unwrap_or(i64::MAX));
     }
 
