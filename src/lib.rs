@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod api;
+pub mod cli;
 pub mod cluster;
 pub mod domain;
 pub mod fault;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{FutureExt as _, StreamExt as _};
+use futures::StreamExt;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -198,9 +198,10 @@ impl Admission {
         let verdicts = if let [image] = distinct.as_slice() {
             vec![self.verifier.judge(&snapshot, image, &context, deadline).await]
         } else {
-            // Boxed, because the compiler cannot prove the bare futures to be `Send` once they are in a stream.
-            let judging: Vec<_> =
-                distinct.iter().map(|image| self.verifier.judge(&snapshot, image, &context, deadline).boxed()).collect();
+            let mut judging = Vec::with_capacity(distinct.len());
+            for image in &distinct {
+                judging.push(self.verifier.judge(&snapshot, image, &context, deadline));
+            }
             futures::stream::iter(judging).buffered(CONCURRENT_IMAGES).collect().await
         };
         fold::fold(&images, verdicts)
