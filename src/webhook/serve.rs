@@ -114,7 +114,17 @@ struct Server {
 struct Open {
     control: Arc<Control>,
     deadline: Instant,
-    closing: bool,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Has not asked anything yet.
+    New,
+    /// Has asked something.
+    Known,
+    /// Was told to close.
+    Closing,
 }
 
 impl Server {
@@ -145,7 +155,7 @@ impl Server {
     fn begin(&mut self, stream: TcpStream, slot: OwnedSemaphorePermit) {
         let control = Arc::new(Control::default());
         let deadline = Instant::now() + self.timing.first_request;
-        self.open.push(Open { control: Arc::clone(&control), deadline, closing: false });
+        self.open.push(Open { control: Arc::clone(&control), deadline, state: State::New });
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
             let _ended = Ended(Arc::clone(&control));
@@ -161,16 +171,20 @@ impl Server {
             if open.control.has_ended() {
                 return false;
             }
-            if open.control.was_active() {
-                open.deadline = now + if open.closing { close } else { idle };
-            } else if now >= open.deadline {
-                if open.closing {
-                    open.control.end();
-                } else {
+            match (open.control.was_active(), open.state) {
+                (true, State::Closing) => open.deadline = now + close,
+                (true, State::New | State::Known) => {
+                    open.state = State::Known;
+                    open.deadline = now + idle;
+                }
+                (false, _) if now < open.deadline => {}
+                (false, State::Known) => {
                     open.control.close();
-                    open.closing = true;
+                    open.state = State::Closing;
                     open.deadline = now + close;
                 }
+                // Nothing is in flight on a connection that never asked, and nothing in time on one that closes.
+                (false, State::New | State::Closing) => open.control.end(),
             }
             true
         });
