@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use crate::support::cluster::{Cluster, Namespace};
+use crate::support::harness;
 use crate::support::podseal::Podseal;
 use crate::support::registry::{Image, Registry};
 use crate::support::signer::{CosignKey, Format, Gpg, KeySpec, Skopeo};
@@ -31,8 +32,9 @@ pub struct World {
 
 impl World {
     pub fn shared() -> &'static Self {
-        static SHARED: OnceLock<World> = OnceLock::new();
-        SHARED.get_or_init(Self::new)
+        static SHARED: OnceLock<Result<World, String>> = OnceLock::new();
+        let shared = SHARED.get_or_init(|| harness::attempt("the quick start's world", Self::new));
+        shared.as_ref().unwrap_or_else(|error| panic!("{error}"))
     }
 
     fn new() -> Self {

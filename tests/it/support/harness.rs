@@ -62,6 +62,14 @@ pub fn attach(title: &str, log: &str) {
     LOGS.with_borrow_mut(|logs| logs.push(format!("--- {title} ({left_out} lines before)\n{tail}")));
 }
 
+/// For what is made once and used by many trials: what went wrong is told to each of them.
+pub fn attempt<T>(what: &str, make: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(make)).map_err(|payload| {
+        let why = PANIC.take().unwrap_or_else(|| text_of(payload.as_ref()));
+        format!("{what} did not start: {why}")
+    })
+}
+
 fn run_one(test: fn()) -> Result<(), Failed> {
     IN_TRIAL.set(true);
     LOGS.take();

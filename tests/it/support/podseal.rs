@@ -10,7 +10,7 @@ use super::pki::{Authority, Issued, LOCAL};
 use super::process::Process;
 use super::review::{Answer, Review};
 use super::tools::{self, Ran};
-use super::{ports, scratch};
+use super::{harness, ports, scratch};
 
 /// The file of the binary.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_podseal");
@@ -66,14 +66,13 @@ impl Podseal {
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Result<Podseal, String>> = OnceLock::new();
         let shared = SHARED.get_or_init(|| {
-            let start = || {
+            harness::attempt("the shared podseal", || {
                 let podseal = Self::start(Cluster::shared(), &Options::new("shared"));
                 Cluster::shared().register(&podseal, WebhookScope::WithClusterPolicies);
                 podseal
-            };
-            std::panic::catch_unwind(start).map_err(|_| "the shared podseal did not start".to_owned())
+            })
         });
-        shared.as_ref().unwrap_or_else(|error| panic!("{error}; the first failure says why"))
+        shared.as_ref().unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Starts one and waits for `/readyz`. The API server asks it after [`Cluster::register`].

@@ -1,12 +1,13 @@
 //! Texts that people read, made comparable and compared whole.
 
-/// Replaces what differs from run to run: digests, ports of 127.0.0.1, and the given words.
+/// Replaces what differs from run to run: digests, ports of 127.0.0.1, OpenPGP fingerprints in brackets, the given words.
 pub fn normal(text: &str, words: &[(&str, &str)]) -> String {
     let mut text = text.trim_end().to_owned();
     for (word, name) in words {
         text = text.replace(word, name);
     }
     let text = replace_run(&text, "sha256:", |c| c.is_ascii_hexdigit(), 64, "DIGEST");
+    let text = replace_run(&text, "(", |c| matches!(c, '0'..='9' | 'A'..='F'), 40, "FINGERPRINT");
     let text = replace_run(&text, "127.0.0.1:", |c| c.is_ascii_digit(), 2, "PORT");
     text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }

@@ -7,17 +7,20 @@ mod kubectl;
 mod namespace;
 mod objects;
 mod plane;
+mod turn;
 
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock, RwLock};
+use std::sync::{Mutex, OnceLock};
 
 pub use kubectl::User;
 pub use namespace::Namespace;
 pub use objects::WebhookScope;
 
+use super::harness;
 use super::pki::Authority;
 use objects::Whitelist;
 use plane::Plane;
+use turn::Turn;
 
 /// Where podseal and the whitelist live.
 pub const OWN_NAMESPACE: &str = "registry-system";
@@ -28,18 +31,15 @@ pub struct Cluster {
     plane: Plane,
     cache: PathBuf,
     whitelist: Mutex<Whitelist>,
-    cluster_policies: RwLock<()>,
+    turn: Turn,
 }
 
 impl Cluster {
     /// The one of this run, with podseal's namespace, roles and, if there are any, its CRDs.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Result<Cluster, String>> = OnceLock::new();
-        let shared = SHARED.get_or_init(|| {
-            // A second attempt would only take as long as the first one.
-            std::panic::catch_unwind(Self::start).map_err(|_| "the control plane did not start".to_owned())
-        });
-        shared.as_ref().unwrap_or_else(|error| panic!("{error}; the first failure says why"))
+        let shared = SHARED.get_or_init(|| harness::attempt("the control plane", Self::start));
+        shared.as_ref().unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Another control plane, for tests that stop it or need it empty.
@@ -48,7 +48,7 @@ impl Cluster {
             plane: Plane::start(),
             cache: super::scratch::folder("kubectl"),
             whitelist: Mutex::default(),
-            cluster_policies: RwLock::new(()),
+            turn: Turn::default(),
         };
         cluster.install();
         cluster

@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::PoisonError;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::turn::{With, Without};
 use super::{Cluster, OWN_NAMESPACE};
 use crate::support::podseal::Podseal;
 use crate::support::process::eventually;
@@ -65,12 +66,13 @@ pub(super) struct Whitelist {
 pub struct ClusterPolicy<'a> {
     cluster: &'a Cluster,
     name: String,
-    _some: RwLockReadGuard<'a, ()>,
+    // Given back after the policy is deleted.
+    _turn: With<'a>,
 }
 
 /// While this is held, there is no cluster policy in the cluster.
 #[derive(Debug)]
-pub struct NoClusterPolicies<'a>(RwLockWriteGuard<'a, ()>);
+pub struct NoClusterPolicies<'a>(#[allow(dead_code, reason = "held, not read")] Without<'a>);
 
 impl Cluster {
     pub(super) fn install(&self) {
@@ -154,8 +156,7 @@ impl Cluster {
     /// Its registries must be the test's own.
     #[track_caller]
     pub fn cluster_policy(&self, seen_by: &super::Namespace<'_>, name: &str, entries: &str) -> ClusterPolicy<'_> {
-        let guard = self.cluster_policies.read().unwrap_or_else(PoisonError::into_inner);
-        let policy = ClusterPolicy { cluster: self, name: name.to_owned(), _some: guard };
+        let policy = ClusterPolicy { cluster: self, name: name.to_owned(), _turn: self.turn.with() };
         let (entries, canary) = with_canary(entries);
         self.apply(&self::policy("ClusterRegistrySecurityPolicy", name, &entries)).succeeded();
         seen_by.in_force(&format!("ClusterRegistrySecurityPolicy/{name}"), &canary);
@@ -166,10 +167,10 @@ impl Cluster {
     /// [`ClusterPolicy`] must not ask for it.
     #[track_caller]
     pub fn without_cluster_policies(&self, podseal: &Podseal) -> NoClusterPolicies<'_> {
-        let guard = self.cluster_policies.write().unwrap_or_else(PoisonError::into_inner);
+        let turn = self.turn.without();
         let review = Review::pod("no-such-namespace").container("a", "probe.invalid/x:1");
         eventually("no cluster policy is in force", || podseal.review(&review).allowed);
-        NoClusterPolicies(guard)
+        NoClusterPolicies(turn)
     }
 
     /// Adds lines to the whitelist; other tests' lines stay.
@@ -197,7 +198,8 @@ impl Drop for ClusterPolicy<'_> {
 
 /// A policy object.
 pub(super) fn policy(kind: &str, name: &str, entries: &str) -> String {
-    format!("apiVersion: tmax.io/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec:\n  registries:\n{entries}\n")
+    let entries: String = entries.lines().map(|line| format!("  {line}\n")).collect();
+    format!("apiVersion: tmax.io/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec:\n  registries:\n{entries}")
 }
 
 /// The entries and one more, which denies one image for a reason of its own and so tells when the policy is in force.
