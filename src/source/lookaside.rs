@@ -34,8 +34,8 @@ const MAX_SIGNATURE: usize = 4 * 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct StoreUrl(Url);
 
-impl std::fmt::Display for StoreUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
@@ -68,12 +68,6 @@ impl StoreUrl {
         let base = url.path().trim_end_matches('/').to_owned();
         url.set_path(&format!("{base}/{}@{algorithm}={hex}/signature-{number}", repository.path()));
         url
-    }
-}
-
-impl fmt::Display for StoreUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }
 
