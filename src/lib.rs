@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod api;
+pub mod cli;
 pub mod cluster;
 pub mod domain;
 pub mod fault;
@@ -9,3 +10,4 @@ pub mod signature;
 pub mod source;
 pub mod telemetry;
 pub mod verify;
+pub mod webhook;

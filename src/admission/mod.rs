@@ -198,7 +198,10 @@ impl Admission {
         let verdicts = if let [image] = distinct.as_slice() {
             vec![self.verifier.judge(&snapshot, image, &context, deadline).await]
         } else {
-            let judging = distinct.iter().map(|image| self.verifier.judge(&snapshot, image, &context, deadline));
+            let mut judging = Vec::with_capacity(distinct.len());
+            for image in &distinct {
+                judging.push(self.verifier.judge(&snapshot, image, &context, deadline));
+            }
             futures::stream::iter(judging).buffered(CONCURRENT_IMAGES).collect().await
         };
         fold::fold(&images, verdicts)

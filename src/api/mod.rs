@@ -1,20 +1,25 @@
 //! The custom resources of `tmax.io/v1` as they are on the wire, and their one reading into the domain.
+//!
+//! ```text
+//!   policy, status ── derive ──► crd ──► crds/*.yaml          what the API server accepts
+//!   JSON of an object ── read ──► domain::policy::Policy      what podseal makes of it
+//! ```
+//! The webhook on policies, the running decision and the command line all use [`read_policy`], so that an object that
+//! was accepted is never read differently later.
 
-use crate::domain::policy::{Policy, PolicyId};
+mod crd;
+mod entry;
+mod fields;
+mod fingerprint;
+mod identity;
+mod policy;
+mod read;
+mod status;
 
-/// The API group.
-pub const GROUP: &str = "tmax.io";
-/// The only version.
-pub const VERSION: &str = "v1";
-
-/// Reads a policy object (the whole JSON with `spec`), never failing: entries whose registry can be read govern, what
-/// cannot be read is among the problems.
-pub fn read_policy(id: PolicyId, object: &serde_json::Value) -> Policy {
-    let _ = object;
-    Policy { id, entries: Vec::new(), problems: Vec::new() }
-}
-
-/// The custom resource definitions, cluster kind first.
-pub fn crds() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> {
-    Vec::new()
-}
+pub use crd::{CrdError, GROUP, PolicyKind, VERSION, crds, crds_yaml};
+pub use policy::{
+    ActionSpec, ClusterRegistrySecurityPolicy, ClusterRegistrySecurityPolicySpec, CosignSpec, IdentityType,
+    RegistryEntry, RegistrySecurityPolicy, RegistrySecurityPolicySpec, SignedIdentitySpec,
+};
+pub use read::read_policy;
+pub use status::{KeyStatus, PolicyStatus, RegistryStatus};

@@ -5,9 +5,10 @@
 use std::sync::Arc;
 
 use super::image::ImageRef;
-use super::policy::{Action, Entry, PolicySet};
-use super::verdict::{Basis, Cause, EntryOutcome, Failure, Finding, Outcome, Refusal, RefusalKind};
+use super::policy::{Action, Check, Entry, PolicySet};
+use super::verdict::{Basis, Cause, EntryOutcome, Failure, Finding, Outcome, Pass, Refusal, RefusalKind};
 use super::whitelist::Whitelist;
+use crate::fault::{Fault, FaultKind};
 
 /// What the administrator chose at install time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,9 +57,14 @@ pub fn route(
         };
     }
     let mut governing = policies.governing_cluster(image.repository());
-    if !governing.is_empty() || !options.restrict_namespaces {
-        governing.extend(policies.governing_namespaced(namespace, image.repository()));
+    let named_by_cluster = !governing.is_empty();
+    let own = policies.governing_namespaced(namespace, image.repository());
+    if !named_by_cluster && options.restrict_namespaces && !own.is_empty() {
+        let detail = "only a policy of this namespace names the registry, and this installation takes registries from \
+                      cluster policies alone";
+        return denied(RefusalKind::NoMatchingPolicy, detail.to_owned());
     }
+    governing.extend(own);
     if governing.is_empty() {
         let host = image.repository().host();
         return denied(
@@ -70,8 +76,32 @@ pub fn route(
 }
 
 fn denied(kind: RefusalKind, detail: String) -> Route {
-    let failures = vec![Failure { method: None, cause: Cause::Refused(Refusal::new(kind, detail)) }];
-    Route::Decided(Outcome::Denied(vec![Finding { policy: None, failures }]))
+    Route::Decided(Outcome::Denied(vec![Finding { policy: None, failures: vec![refused(kind, detail)] }]))
+}
+
+fn refused(kind: RefusalKind, detail: impl Into<String>) -> Failure {
+    Failure { method: None, cause: Cause::Refused(Refusal::new(kind, detail)) }
+}
+
+/// What comes of a governing entry as far as no signature is needed; `None` when its methods have to be tried.
+pub fn without_signature(entry: &Arc<Entry>, image: &ImageRef) -> Option<EntryOutcome> {
+    // An entry that cannot be read comes first: nothing else it seems to say may be relied on.
+    let result = match &entry.check {
+        Check::Broken(reason) => Err(vec![refused(RefusalKind::BrokenPolicy, reason.as_str())]),
+        _ if entry.require_digest && image.digest().is_none() => Err(vec![refused(
+            RefusalKind::DigestRequired,
+            "the entry requires a digest and the image has none: write name@sha256:...",
+        )]),
+        Check::Unchecked => Ok(Pass { method: None, signer: None }),
+        Check::Signed(check) if check.notary.is_none() && check.cosign.is_none() && check.gpg.is_none() => {
+            Err(vec![refused(
+                RefusalKind::NothingConfigured,
+                "the entry asks for a signature and has nothing configured to check it: set gpgKeyRef, cosignKeyRef or notary",
+            )])
+        }
+        Check::Signed(_) => return None,
+    };
+    Some(EntryOutcome { entry: entry.clone(), result })
 }
 
 /// The folded outcome and the findings that only warn or are only recorded.
@@ -90,24 +120,13 @@ pub struct Combined {
 /// A verdict outranks an obstacle: with both, the image is denied. No outcome at all is a defect of the caller and denies.
 pub fn combine(outcomes: &[EntryOutcome]) -> Combined {
     let (mut denied, mut undecided, mut warned, mut audited) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut passed = None;
     for EntryOutcome { entry, result } in outcomes {
-        let failures = match result {
-            Ok(pass) => {
-                // Prefer naming the entry under which a signature was checked.
-                if passed
-                    .as_ref()
-                    .is_none_or(|(_, p): &(String, super::verdict::Pass)| p.method.is_none() && pass.method.is_some())
-                {
-                    passed = Some((entry.to_string(), pass.clone()));
-                }
-                continue;
-            }
-            Err(failures) => failures.clone(),
-        };
+        let Err(failures) = result else { continue };
         let fault = failures.iter().any(|f| matches!(f.cause, Cause::Undecided(_)));
-        let finding = Finding { policy: Some(entry.to_string()), failures };
+        let finding = Finding { policy: Some(entry.to_string()), failures: failures.clone() };
         match entry.action {
+            // Whatever made it: an entry that cannot be read never only warns.
+            _ if matches!(entry.check, Check::Broken(_)) => denied.push(finding),
             Action::Warn => warned.push(finding),
             Action::Audit => audited.push(finding),
             Action::Enforce if fault => undecided.push(finding),
@@ -117,12 +136,27 @@ pub fn combine(outcomes: &[EntryOutcome]) -> Combined {
     let outcome = if !denied.is_empty() {
         denied.append(&mut undecided);
         Outcome::Denied(denied)
-    } else if !undecided.is_empty() || outcomes.is_empty() {
+    } else if !undecided.is_empty() {
         Outcome::Undecided(undecided)
     } else {
-        let (policy, pass) = passed
-            .unwrap_or_else(|| (outcomes[0].entry.to_string(), super::verdict::Pass { method: None, signer: None }));
-        Outcome::Allowed(Basis::Policy { policy, pass })
+        allowed(outcomes)
     };
     Combined { outcome, warned, audited }
 }
+
+/// Nothing enforced failed: names the entry under which a signature was checked, else the first that passed, else the
+/// first that only warns.
+fn allowed(outcomes: &[EntryOutcome]) -> Outcome {
+    let signed = |o: &&EntryOutcome| o.result.as_ref().is_ok_and(|pass| pass.method.is_some());
+    let best = outcomes.iter().find(signed).or_else(|| outcomes.iter().find(|o| o.result.is_ok())).or(outcomes.first());
+    let Some(EntryOutcome { entry, result }) = best else {
+        let fault = Fault::new(FaultKind::Internal, "no entry was judged");
+        let failures = vec![Failure { method: None, cause: Cause::Undecided(fault) }];
+        return Outcome::Undecided(vec![Finding { policy: None, failures }]);
+    };
+    let pass = result.clone().unwrap_or(Pass { method: None, signer: None });
+    Outcome::Allowed(Basis::Policy { policy: entry.to_string(), pass })
+}
+
+#[cfg(test)]
+mod tests;

@@ -38,7 +38,7 @@ impl fmt::Display for PolicyId {
     }
 }
 
-/// A Secret or ConfigMap by namespace and name, written `k8s://namespace/name`.
+/// A Secret or `ConfigMap` by namespace and name, written `k8s://namespace/name`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectRef {
     /// The namespace.
@@ -90,7 +90,7 @@ pub struct GpgCheck {
 pub struct TransportSpec {
     /// Plain HTTP or unverified TLS for the registry host.
     pub insecure: bool,
-    /// Secret or ConfigMap with `ca.crt`.
+    /// Secret or `ConfigMap` with `ca.crt`.
     pub ca_ref: Option<ObjectRef>,
 }
 
@@ -237,4 +237,75 @@ fn ordered(entries: &[Arc<Entry>]) -> Vec<Arc<Entry>> {
     let mut entries = entries.to_vec();
     entries.sort_by(|a, b| (&a.policy, a.index).cmp(&(&b.policy, b.index)));
     entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(id: PolicyId, registries: &[&str]) -> Policy {
+        let entry = |(index, registry): (usize, &&str)| {
+            Arc::new(Entry {
+                policy: id.clone(),
+                index,
+                scope: Scope::parse(registry).expect("registry").0,
+                check: Check::Unchecked,
+                require_digest: false,
+                action: Action::Enforce,
+                fingerprint: [0; 32],
+            })
+        };
+        Policy { entries: registries.iter().enumerate().map(entry).collect(), id, problems: Vec::new() }
+    }
+
+    fn names(entries: &[Arc<Entry>]) -> Vec<String> {
+        entries.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn i14_governing_entries_have_one_order_whatever_the_order_of_policies() {
+        let mut policies = [
+            policy(PolicyId::cluster("b"), &["r.io", "other.io", "r.io"]),
+            policy(PolicyId::cluster("a"), &["r.io/*"]),
+            policy(PolicyId::namespaced("n", "b"), &["r.io"]),
+            policy(PolicyId::namespaced("n", "a"), &["*.io", "r.io"]),
+        ];
+        let repository = Repository::parse("r.io/x").expect("repository");
+        for _ in 0..policies.len() {
+            policies.rotate_left(1);
+            let set = PolicySet::new(&policies);
+            let cluster = names(&set.governing_cluster(&repository));
+            let expected = ["a spec.registries[0]", "b spec.registries[0]", "b spec.registries[2]"];
+            assert_eq!(cluster, expected.map(|name| format!("ClusterRegistrySecurityPolicy/{name}")));
+            let own = names(&set.governing_namespaced("n", &repository));
+            let expected = ["n/a spec.registries[1]", "n/b spec.registries[0]"];
+            assert_eq!(own, expected.map(|name| format!("RegistrySecurityPolicy/{name}")));
+        }
+    }
+
+    #[test]
+    fn a_namespace_sees_the_policies_of_the_cluster_and_its_own_alone() {
+        let repository = Repository::parse("r.io/x").expect("repository");
+        let set = PolicySet::new(&[policy(PolicyId::namespaced("n", "p"), &["r.io"])]);
+        assert!(set.any_for("n") && !set.any_for("m") && !set.any_for(""));
+        assert!(set.governing_namespaced("m", &repository).is_empty() && set.governing_cluster(&repository).is_empty());
+        assert!(!PolicySet::default().any_for("n"));
+    }
+
+    #[test]
+    fn i11_a_policy_without_entries_is_a_policy() {
+        assert!(PolicySet::new(&[policy(PolicyId::cluster("p"), &[])]).any_for("n"));
+        let own = PolicySet::new(&[policy(PolicyId::namespaced("n", "p"), &[])]);
+        assert!(own.any_for("n") && !own.any_for("m"));
+    }
+
+    #[test]
+    fn a_cluster_policy_is_not_taken_for_a_namespaced_one_of_the_same_name() {
+        let [cluster, own] = [PolicyId::cluster("p"), PolicyId::namespaced("n", "p")];
+        assert_ne!(cluster, own);
+        assert_eq!(cluster.to_string(), "ClusterRegistrySecurityPolicy/p");
+        assert_eq!(own.to_string(), "RegistrySecurityPolicy/n/p");
+        let entry = |id| policy(id, &["r.io"]).entries[0].clone();
+        assert!(entry(cluster).is_cluster() && !entry(own).is_cluster());
+    }
 }

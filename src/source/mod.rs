@@ -22,28 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fault::FaultKind;
-
-/// What kind of server was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum UpstreamKind {
-    /// A registry's `/v2/` endpoints.
-    Registry,
-    /// A token service that a registry named.
-    Token,
-    /// A signature store.
-    Store,
-}
-
-impl UpstreamKind {
-    /// Stable lower-case label for metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Registry => "registry",
-            Self::Token => "token",
-            Self::Store => "store",
-        }
-    }
-}
+pub use crate::telemetry::UpstreamKind;
 
 /// Told of every try of every request, redirects included: how long it took, and its status or what stopped it.
 /// Called on the path of an admission, so it must not block. It gets no name, so that labels stay bounded.

@@ -1,0 +1,280 @@
+//! The custom resource definitions, made from the wire types; `crds/` holds what this code prints.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
+use kube::CustomResourceExt as _;
+
+use super::policy::{ClusterRegistrySecurityPolicy, RegistrySecurityPolicy};
+
+/// API group of both kinds.
+pub const GROUP: &str = "tmax.io";
+/// The one version, served and stored.
+pub const VERSION: &str = "v1";
+
+const HEADER: &str = "# Made by `podseal crds`; changes belong into src/api/.\n";
+
+/// The two kinds of policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PolicyKind {
+    /// `ClusterRegistrySecurityPolicy`.
+    Cluster,
+    /// `RegistrySecurityPolicy`.
+    Namespaced,
+}
+
+/// A definition could not be written as YAML; a defect of this program.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the definition of {kind} as YAML")]
+pub struct CrdError {
+    kind: &'static str,
+    source: serde_saphyr::SerializeError,
+}
+
+impl PolicyKind {
+    /// Both, cluster kind first.
+    pub const ALL: [Self; 2] = [Self::Cluster, Self::Namespaced];
+
+    /// `kind` of its objects.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Cluster => "ClusterRegistrySecurityPolicy",
+            Self::Namespaced => "RegistrySecurityPolicy",
+        }
+    }
+
+    /// The resource name in URLs and roles.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Cluster => "clusterregistrysecuritypolicies",
+            Self::Namespaced => "registrysecuritypolicies",
+        }
+    }
+
+    /// What `kubectl get` also takes.
+    pub fn short_name(self) -> &'static str {
+        match self {
+            Self::Cluster => "crsp",
+            Self::Namespaced => "rsp",
+        }
+    }
+
+    /// The kind of that `kind`, plural or short name.
+    pub fn find(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|k| [k.kind(), k.plural(), k.short_name()].contains(&name))
+    }
+
+    /// Name of the definition's file in `crds/`: the definition's own name and `.yaml`.
+    pub fn file_name(self) -> String {
+        format!("{}.{GROUP}.yaml", self.plural())
+    }
+
+    /// The definition.
+    pub fn definition(self) -> CustomResourceDefinition {
+        let mut crd = match self {
+            Self::Cluster => ClusterRegistrySecurityPolicy::crd(),
+            Self::Namespaced => RegistrySecurityPolicy::crd(),
+        };
+        for version in &mut crd.spec.versions {
+            if let Some(root) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+                plain(root);
+            }
+        }
+        crd
+    }
+
+    /// The definition as a YAML document that `kubectl apply` takes, ending in a newline.
+    pub fn yaml(self) -> Result<String, CrdError> {
+        serde_saphyr::to_string(&self.definition())
+            .map(|yaml| format!("{HEADER}{}\n", yaml.trim_end()))
+            .map_err(|source| CrdError { kind: self.kind(), source })
+    }
+}
+
+/// The custom resource definitions, cluster kind first.
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    PolicyKind::ALL.map(PolicyKind::definition).into()
+}
+
+/// All definitions as one YAML stream.
+pub fn crds_yaml() -> Result<String, CrdError> {
+    let documents = PolicyKind::ALL.into_iter().map(PolicyKind::yaml).collect::<Result<Vec<_>, _>>()?;
+    Ok(documents.join("---\n"))
+}
+
+/// Takes out what the derived schema has too much, and the line breaks of the source from descriptions.
+///
+/// `default`: the API server must not store anything that the author of an object did not write. `nullable`, and `null`
+/// among the values of an enumeration: the original fields are without it, and `null` says no more than absence.
+fn plain(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    schema.default = None;
+    schema.title = None;
+    if let Some(text) = &mut schema.description {
+        *text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    }
+    if let Some(values) = &mut schema.enum_ {
+        values.retain(|value| !value.0.is_null());
+    }
+    for property in schema.properties.iter_mut().flat_map(|properties| properties.values_mut()) {
+        plain(property);
+    }
+    match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(item)) => plain(item),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(plain),
+        None => {}
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        plain(values);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::api::entry::{COSIGN, ENTRY};
+    use crate::api::identity::IDENTITY;
+
+    fn root(kind: PolicyKind) -> JSONSchemaProps {
+        kind.definition().spec.versions.remove(0).schema.unwrap().open_api_v3_schema.unwrap()
+    }
+
+    fn properties(schema: &JSONSchemaProps) -> &BTreeMap<String, JSONSchemaProps> {
+        schema.properties.as_ref().unwrap()
+    }
+
+    fn item(schema: &JSONSchemaProps) -> &JSONSchemaProps {
+        match schema.items.as_ref().unwrap() {
+            JSONSchemaPropsOrArray::Schema(item) => item,
+            JSONSchemaPropsOrArray::Schemas(_) => panic!("not structural"),
+        }
+    }
+
+    fn entry(kind: PolicyKind) -> JSONSchemaProps {
+        item(&properties(&properties(&root(kind))["spec"])["registries"]).clone()
+    }
+
+    #[test]
+    fn names_are_those_of_the_original() {
+        for (kind, scope, short) in
+            [(PolicyKind::Cluster, "Cluster", "crsp"), (PolicyKind::Namespaced, "Namespaced", "rsp")]
+        {
+            let crd = kind.definition();
+            assert_eq!(crd.metadata.name.as_deref(), Some(format!("{}.tmax.io", kind.plural()).as_str()));
+            assert_eq!((crd.spec.group.as_str(), crd.spec.scope.as_str()), (GROUP, scope));
+            assert_eq!(crd.spec.names.short_names, Some(vec![short.to_owned()]));
+            assert_eq!((crd.spec.names.kind.as_str(), crd.spec.names.plural.as_str()), (kind.kind(), kind.plural()));
+            assert_eq!(crd.spec.names.singular, Some(kind.kind().to_lowercase()));
+            let [version] = &crd.spec.versions[..] else { panic!("one version") };
+            assert_eq!((version.name.as_str(), version.served, version.storage), (VERSION, true, true));
+            assert!(version.subresources.as_ref().unwrap().status.is_some());
+            for name in [kind.kind(), kind.plural(), short] {
+                assert_eq!(PolicyKind::find(name), Some(kind));
+            }
+        }
+        assert_eq!(PolicyKind::find("SignerPolicy"), None);
+    }
+
+    #[test]
+    fn i13_fields_of_the_original_keep_type_and_requiredness_and_gain_no_constraint() {
+        for kind in PolicyKind::ALL {
+            let entry = entry(kind);
+            assert_eq!(entry.required, Some(vec!["registry".to_owned(), "signCheck".to_owned()]));
+            for (name, type_) in [
+                ("registry", "string"),
+                ("signCheck", "boolean"),
+                ("notary", "string"),
+                ("cosignKeyRef", "string"),
+                ("signer", "array"),
+            ] {
+                let mut field = properties(&entry)[name].clone();
+                assert!(field.description.take().is_some());
+                let items =
+                    (type_ == "array").then(|| JSONSchemaProps { type_: Some("string".into()), ..Default::default() });
+                let bare = JSONSchemaProps {
+                    type_: Some(type_.into()),
+                    items: items.map(|item| JSONSchemaPropsOrArray::Schema(Box::new(item))),
+                    ..Default::default()
+                };
+                assert_eq!(field, bare, "{name}");
+            }
+            let root = root(kind);
+            assert_eq!(root.required, Some(vec!["spec".to_owned()]));
+            let spec = &properties(&root)["spec"];
+            assert_eq!(spec.required, Some(vec!["registries".to_owned()]));
+            let list = &properties(spec)["registries"];
+            assert_eq!((list.min_items, list.max_items, &list.x_kubernetes_list_type), (None, None, &None));
+        }
+    }
+
+    #[test]
+    fn schema_and_reader_know_the_same_fields() {
+        let keys = |schema: &JSONSchemaProps| properties(schema).keys().cloned().collect::<Vec<_>>();
+        let sorted = |names: &[&str]| {
+            let mut names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+            names.sort();
+            names
+        };
+        for kind in PolicyKind::ALL {
+            let entry = entry(kind);
+            assert_eq!(keys(&entry), sorted(&ENTRY));
+            assert_eq!(keys(&properties(&entry)["cosign"]), sorted(&COSIGN));
+            assert_eq!(keys(&properties(&entry)["signedIdentity"]), sorted(&IDENTITY));
+        }
+    }
+
+    #[test]
+    fn every_field_is_described_and_none_has_a_default() {
+        fn walk(path: &str, schema: &JSONSchemaProps) {
+            assert_eq!((&schema.default, schema.nullable), (&None, None), "{path}");
+            assert_eq!((&schema.any_of, &schema.one_of, &schema.all_of), (&None, &None, &None), "{path}");
+            assert!(schema.enum_.iter().flatten().all(|value| value.0.is_string()), "{path}");
+            assert_ne!(schema.x_kubernetes_preserve_unknown_fields, Some(true), "{path}");
+            for (name, property) in schema.properties.iter().flatten() {
+                let path = format!("{path}.{name}");
+                let text = property.description.as_deref().unwrap_or_default();
+                assert!(path == ".metadata" || text.len() > 8, "{path} has no description");
+                walk(&path, property);
+            }
+            if schema.items.is_some() {
+                walk(&format!("{path}[]"), item(schema));
+            }
+        }
+        for kind in PolicyKind::ALL {
+            walk("", &root(kind));
+        }
+    }
+
+    #[test]
+    fn yaml_reads_back_as_what_was_written() {
+        for kind in PolicyKind::ALL {
+            let yaml = kind.yaml().unwrap();
+            let back: CustomResourceDefinition = serde_saphyr::from_str(&yaml).unwrap();
+            assert_eq!(back, kind.definition());
+            assert_eq!(yaml, kind.yaml().unwrap());
+        }
+        assert_eq!(crds_yaml().unwrap().matches("\n---\n").count(), 1);
+    }
+
+    /// `UPDATE_GENERATED=1 cargo test --lib generated` writes them.
+    #[test]
+    fn generated_files_are_what_the_code_makes() {
+        for kind in PolicyKind::ALL {
+            let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("crds").join(kind.file_name());
+            let yaml = kind.yaml().unwrap();
+            if std::env::var_os("UPDATE_GENERATED").is_some() {
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(&path, &yaml).unwrap();
+            }
+            let on_disk = std::fs::read_to_string(&path).unwrap_or_default();
+            assert!(
+                on_disk == yaml,
+                "{} is out of date: UPDATE_GENERATED=1 cargo test --lib generated",
+                path.display()
+            );
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! One element of `spec.registries`, wire → domain.
+//!
+//! ```text
+//!   registry cannot be read      no entry, an error
+//!   a field is wrong or unknown  the entry governs and denies (`Check::Broken`), an error
+//!   cosignKeyRef has no form     the same, but a warning: objects that could always be stored still apply
+//!   something is suspicious      the entry as written, a warning
+//! ```
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::Value;
+
+use super::fields::{Fields, Report, shown};
+use super::identity::read_identity;
+use super::policy::{MAX_ANNOTATION, MAX_ANNOTATIONS, MAX_NAME, MAX_OBJECT_REF, MAX_URL};
+use crate::domain::identity::SignedIdentity;
+use crate::domain::policy::{Action, Check, CosignCheck, GpgCheck, ObjectRef, SignedCheck, TransportSpec};
+use crate::domain::scope::Scope;
+
+/// Fields of an entry.
+pub(super) const ENTRY: [&str; 13] = [
+    "registry",
+    "signCheck",
+    "notary",
+    "cosignKeyRef",
+    "signer",
+    "gpgKeyRef",
+    "lookaside",
+    "signedIdentity",
+    "cosign",
+    "insecure",
+    "caRef",
+    "requireDigest",
+    "action",
+];
+/// Fields of `cosign`.
+pub(super) const COSIGN: [&str; 1] = ["annotations"];
+
+/// Longest name of a cosign annotation.
+const MAX_ANNOTATION_NAME: usize = 253;
+
+/// An entry without its place.
+#[derive(Debug)]
+pub(super) struct Content {
+    pub(super) scope: Scope,
+    pub(super) check: Check,
+    pub(super) require_digest: bool,
+    pub(super) action: Action,
+}
+
+/// Everything an entry names, before it is known whether a signature is asked for.
+#[derive(Debug)]
+struct Demands<'a> {
+    notary: Option<&'a str>,
+    cosign_key: Option<&'a str>,
+    cosign: Option<BTreeMap<String, String>>,
+    gpg_key: Option<ObjectRef>,
+    lookaside: Option<&'a str>,
+    identity: Option<SignedIdentity>,
+    signers: Vec<String>,
+    transport: TransportSpec,
+}
+
+/// Reads the entries of one policy. Equal references share their text, which keeps large policies small.
+#[derive(Debug, Default)]
+pub(super) struct EntryReader<'a> {
+    refs: HashMap<&'a str, ObjectRef>,
+}
+
+impl<'a> EntryReader<'a> {
+    /// The entry, broken or not; `None` when it cannot be known what it speaks for.
+    pub(super) fn read(&mut self, value: &'a Value, report: &mut Report) -> Option<Content> {
+        let Value::Object(map) = value else {
+            report.refuse("", "must be an object with registry and signCheck");
+            return None;
+        };
+        let fields = Fields::new(map, "", &ENTRY, report);
+        let scope = read_scope(fields, report);
+        let sign_check = fields.flag("signCheck", report);
+        if fields.value("signCheck").is_none() {
+            report.refuse("signCheck", "required: true asks for a signature, false allows every image");
+        }
+        let require_digest = fields.flag("requireDigest", report).unwrap_or(false);
+        let action = read_action(fields, report);
+        let demands = self.demands(fields, report);
+        let check = match sign_check {
+            Some(true) => Check::Signed(Box::new(self.signed(demands, report))),
+            Some(false) => {
+                demands.warn_unchecked(report);
+                Check::Unchecked
+            }
+            // Reported above, so that the entry is broken in any case.
+            None => Check::Broken(String::new()),
+        };
+        Some(match report.broken() {
+            None => Content { scope: scope?, check, require_digest, action },
+            Some(text) => {
+                Content { scope: scope?, check: Check::Broken(text), require_digest, action: Action::Enforce }
+            }
+        })
+    }
+
+    fn demands(&mut self, fields: Fields<'a>, report: &mut Report) -> Demands<'a> {
+        let insecure = fields.flag("insecure", report).unwrap_or(false);
+        let ca_ref = self.new_ref(fields, "caRef", report);
+        if insecure && ca_ref.is_some() {
+            report.warn("caRef", "has no effect while insecure is true; take out insecure to have TLS verified");
+        }
+        Demands {
+            notary: fields.filled("notary", usize::MAX, report),
+            cosign_key: fields.filled("cosignKeyRef", usize::MAX, report),
+            cosign: read_annotations(fields, report),
+            gpg_key: self.new_ref(fields, "gpgKeyRef", report),
+            lookaside: read_lookaside(fields, report),
+            identity: read_identity(fields, report),
+            signers: read_signers(fields, report),
+            transport: TransportSpec { insecure, ca_ref },
+        }
+    }
+
+    fn signed(&mut self, demands: Demands<'a>, report: &mut Report) -> SignedCheck {
+        demands.warn_signed(report);
+        let cosign_key = demands.cosign_key.and_then(|text| {
+            let key = self.object_ref(text.strip_prefix("k8s://").unwrap_or(text));
+            if key.is_none() {
+                report.unusable("cosignKeyRef", "must be k8s://namespace/name of a Secret that holds cosign.pub");
+            }
+            key
+        });
+        let annotations = demands.cosign.unwrap_or_default();
+        SignedCheck {
+            notary: demands.notary.map(str::to_owned),
+            cosign: cosign_key.map(|key_ref| CosignCheck { key_ref, annotations }),
+            gpg: demands.gpg_key.map(|key_ref| GpgCheck {
+                key_ref,
+                lookaside: demands.lookaside.map(str::to_owned),
+                identity: demands.identity.unwrap_or_default(),
+            }),
+            signers: demands.signers,
+            transport: demands.transport,
+        }
+    }
+
+    /// A reference in a field that podseal added: only the full form.
+    fn new_ref(&mut self, fields: Fields<'a>, name: &str, report: &mut Report) -> Option<ObjectRef> {
+        let text = fields.filled(name, MAX_OBJECT_REF, report)?;
+        let found = text.strip_prefix("k8s://").and_then(|rest| self.object_ref(rest));
+        if found.is_none() {
+            report.refuse(name, "must be k8s://namespace/name");
+        }
+        found
+    }
+
+    /// `namespace/name`.
+    fn object_ref(&mut self, text: &'a str) -> Option<ObjectRef> {
+        if let Some(known) = self.refs.get(text) {
+            return Some(known.clone());
+        }
+        let (namespace, name) = text.split_once('/')?;
+        if !dns_label(namespace) || name.len() > 253 || !name.split('.').all(dns_part) {
+            return None;
+        }
+        let object = ObjectRef { namespace: namespace.into(), name: name.into() };
+        self.refs.insert(text, object.clone());
+        Some(object)
+    }
+}
+
+impl Demands<'_> {
+    fn warn_unchecked(&self, report: &mut Report) {
+        let keys = self.cosign_key.is_some() || self.gpg_key.is_some() || self.notary.is_some();
+        if keys || !self.signers.is_empty() {
+            report
+                .warn("signCheck", "false: the keys and signers of this entry are not used and every image is allowed");
+        }
+    }
+
+    fn warn_signed(&self, report: &mut Report) {
+        if let Some(notary) = self.notary {
+            let scheme = notary.starts_with("https://") || notary.starts_with("http://");
+            if !scheme {
+                report.warn("notary", "is not an http or https URL");
+            }
+            report.warn("notary", "Notary is not evaluated by this version; give cosignKeyRef or gpgKeyRef as well");
+        } else if self.cosign_key.is_none() && self.gpg_key.is_none() {
+            let message = "true, but nothing is configured to check a signature with: the images of this entry are \
+                           denied and the policy is not Ready; give cosignKeyRef or gpgKeyRef";
+            report.warn("signCheck", message);
+        }
+        if self.cosign.is_some() && self.cosign_key.is_none() {
+            report.warn("cosign", "has no effect without cosignKeyRef");
+        }
+        if self.gpg_key.is_none() {
+            if self.lookaside.is_some() {
+                report.warn("lookaside", "has no effect without gpgKeyRef");
+            }
+            if self.identity.is_some() {
+                report.warn("signedIdentity", "has no effect without gpgKeyRef");
+            }
+        }
+    }
+}
+
+fn read_scope(fields: Fields<'_>, report: &mut Report) -> Option<Scope> {
+    if fields.value("registry").is_none() {
+        report.refuse("registry", "required: the registry that the entry speaks for");
+        return None;
+    }
+    match Scope::parse(fields.text("registry", usize::MAX, report)?) {
+        Ok((scope, warnings)) => {
+            for warning in warnings {
+                report.warn("registry", &warning);
+            }
+            Some(scope)
+        }
+        Err(error) => {
+            report.refuse("registry", &error.to_string());
+            None
+        }
+    }
+}
+
+fn read_action(fields: Fields<'_>, report: &mut Report) -> Action {
+    match fields.text("action", MAX_NAME, report) {
+        None | Some("Enforce") => Action::Enforce,
+        Some("Warn") => Action::Warn,
+        Some("Audit") => Action::Audit,
+        Some(_) => {
+            report.refuse("action", "must be Enforce, Warn or Audit");
+            Action::Enforce
+        }
+    }
+}
+
+/// All signers are kept as written, unusable ones too: without them a list could become empty, which any key satisfies.
+fn read_signers(fields: Fields<'_>, report: &mut Report) -> Vec<String> {
+    let list = fields.list("signer", report).unwrap_or_default();
+    let mut signers = Vec::with_capacity(list.len());
+    for (position, value) in list.iter().enumerate() {
+        let field = format!("signer[{position}]");
+        let Value::String(signer) = value else {
+            report.refuse(&field, "must be a string");
+            continue;
+        };
+        if signer.is_empty() {
+            report.warn(&field, "is empty, which no signer is called");
+        } else if signer.trim() != signer {
+            report.warn(&field, "begins or ends with a blank; names are compared as written");
+        }
+        signers.push(signer.clone());
+    }
+    signers
+}
+
+fn read_annotations(fields: Fields<'_>, report: &mut Report) -> Option<BTreeMap<String, String>> {
+    let cosign = Fields::new(fields.object("cosign", report)?, "cosign.", &COSIGN, report);
+    let mut annotations = BTreeMap::new();
+    let Some(map) = cosign.object("annotations", report) else {
+        return Some(annotations);
+    };
+    if map.len() > MAX_ANNOTATIONS {
+        report.refuse("cosign.annotations", &format!("more than {MAX_ANNOTATIONS} annotations"));
+        return None;
+    }
+    for (name, value) in map {
+        let field = format!("cosign.annotations[{}]", shown(name));
+        if name.is_empty() || name.len() > MAX_ANNOTATION_NAME {
+            report.refuse(&field, &format!("the name must have 1 to {MAX_ANNOTATION_NAME} bytes"));
+        }
+        match value {
+            Value::String(text) if text.len() <= MAX_ANNOTATION => {
+                annotations.insert(name.clone(), text.clone());
+            }
+            Value::String(_) => report.refuse(&field, &format!("longer than {MAX_ANNOTATION} bytes")),
+            _ => report.refuse(&field, "must be a string"),
+        }
+    }
+    Some(annotations)
+}
+
+/// The value is not repeated in messages: it may hold a password.
+fn read_lookaside<'a>(fields: Fields<'a>, report: &mut Report) -> Option<&'a str> {
+    let text = fields.filled("lookaside", MAX_URL, report)?;
+    let message = if !text.starts_with("http://") && !text.starts_with("https://") {
+        "must be an http or https URL (other stores can only be given in the administrator's registries.d)"
+    } else if text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
+        "must not hold blanks, control characters or backslashes"
+    } else {
+        match url::Url::parse(text) {
+            Err(_) => "is not a valid URL",
+            Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+                "must not hold a user name or password"
+            }
+            Ok(url) if url.query().is_some() || url.fragment().is_some() => "must not hold a query or fragment",
+            Ok(_) => return Some(text),
+        }
+    };
+    report.refuse("lookaside", message);
+    None
+}
+
+/// RFC 1123 label: namespaces.
+fn dns_label(text: &str) -> bool {
+    text.len() <= 63 && dns_part(text)
+}
+
+/// One component of an RFC 1123 subdomain.
+fn dns_part(text: &str) -> bool {
+    let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    text.bytes().all(|b| alphanumeric(&b) || b == b'-')
+        && text.as_bytes().first().is_some_and(alphanumeric)
+        && text.as_bytes().last().is_some_and(alphanumeric)
+}

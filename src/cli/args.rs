@@ -1,0 +1,196 @@
+//! Arguments as typed.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+
+use crate::admission::Templates;
+
+/// Lets only images with a trusted signature run.
+#[derive(Debug, Parser)]
+#[command(name = "podseal", version, max_term_width = 120, propagate_version = true)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+    /// Say more on standard error; twice for debugging
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the admission webhook
+    Serve(ServeCommand),
+    /// Decide about Pods from files, as the webhook would
+    #[command(after_help = "Exit status: 0 allowed, 1 denied, 2 could not decide, 64 wrong usage.")]
+    Check(CheckCommand),
+    /// Print the custom resource definitions
+    Crds(CrdsCommand),
+    /// Print a shell completion script
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CrdsCommand {
+    /// One kind, by its name, plural or short name; both without it
+    #[arg(value_name = "KIND")]
+    pub(super) kind: Option<String>,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object per line
+    Json,
+}
+
+/// What both `serve` and `check` need to verify.
+#[derive(Debug, Args)]
+pub(super) struct SourceArguments {
+    /// Directory of registries.d files that say where signatures of a registry are stored
+    #[arg(long, value_name = "DIR")]
+    pub(super) registries_d: Option<PathBuf>,
+    /// Registry credentials of the administrator, in the form of ~/.docker/config.json
+    #[arg(long, value_name = "FILE")]
+    pub(super) docker_config: Option<PathBuf>,
+    /// PEM certificates trusted for every registry and signature store, besides the system's
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca_file: Option<PathBuf>,
+    /// Token service that may receive credentials of a registry on another host
+    #[arg(long, value_name = "REGISTRY=HOST", value_parser = pair)]
+    pub(super) token_realm: Vec<(String, String)>,
+    /// Address that namespaced policies may lead to although it is loopback, link-local or an API server
+    #[arg(long, value_name = "CIDR")]
+    pub(super) allow_address: Vec<IpNet>,
+    /// The longest one request to a registry or store may take, within the review's time
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    pub(super) request_timeout: Duration,
+    /// Requests in flight per registry or store
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(super) per_upstream: usize,
+    /// Verifications under way per namespace
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub(super) per_namespace: usize,
+}
+
+/// What both `serve` and `check` need to decide.
+#[derive(Debug, Args)]
+pub(super) struct DecisionArguments {
+    /// podseal's own namespace: whitelist ConfigMap, synced keys
+    #[arg(long, value_name = "NAME", default_value = "registry-system", env = "PODSEAL_NAMESPACE")]
+    pub(super) own_namespace: String,
+    /// Deny images when no policy exists at all
+    #[arg(long)]
+    pub(super) deny_without_policy: bool,
+    /// Let namespaced policies only tighten registries that a cluster policy names
+    #[arg(long)]
+    pub(super) restrict_namespaces: bool,
+    /// Namespace whose Secrets and ConfigMaps every namespaced policy may name
+    #[arg(long, value_name = "NAME")]
+    pub(super) shared_namespace: Vec<String>,
+    /// Namespace that is never judged, besides podseal's own and kube-system
+    #[arg(long, value_name = "NAME")]
+    pub(super) exempt_namespace: Vec<String>,
+    /// What is done about Pod templates of Deployments, Jobs and the like
+    #[arg(long, value_enum, default_value_t = Templates::Warn)]
+    pub(super) templates: Templates,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ServeCommand {
+    /// Kubeconfig file; without it the Pod's service account is used
+    #[arg(long, value_name = "FILE")]
+    pub(super) kubeconfig: Option<PathBuf>,
+    /// Address of the webhook
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8443")]
+    pub(super) listen: SocketAddr,
+    /// Address for probes and metrics over plain HTTP, besides the webhook's own
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) metrics_listen: Option<SocketAddr>,
+    /// Serving certificate chain (PEM), read again when it changes
+    #[arg(long, value_name = "FILE", default_value = "/etc/webhook/certs/tls.crt")]
+    pub(super) tls_cert: PathBuf,
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE", default_value = "/etc/webhook/certs/tls.key")]
+    pub(super) tls_key: PathBuf,
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub(super) log_format: LogFormat,
+    /// Reviews in flight; more are turned away at once
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub(super) max_in_flight: usize,
+    /// How long a positive verdict is used again
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
+    pub(super) verdict_ttl: Duration,
+    /// How long a definite negative verdict is used again
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub(super) negative_ttl: Duration,
+    /// Verdicts kept
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    pub(super) verdicts: u64,
+    /// Time between "not ready" and the end of accepting connections when stopping
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    pub(super) drain_delay: Duration,
+    /// API server address that namespaced policies may not lead to, besides the one podseal itself uses
+    #[arg(long, value_name = "IP")]
+    pub(super) api_server_address: Vec<IpAddr>,
+    #[command(flatten)]
+    pub(super) source: SourceArguments,
+    #[command(flatten)]
+    pub(super) decision: DecisionArguments,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people
+    Table,
+    /// One JSON document
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckCommand {
+    /// File of Pods, Lists or objects with Pod templates, YAML or JSON; - is standard input
+    #[arg(short, long, value_name = "FILE", required_unless_present = "image")]
+    pub(super) filename: Vec<PathBuf>,
+    /// File or directory of policies, the whitelist ConfigMap, and the Secrets they name
+    #[arg(long, value_name = "FILE_OR_DIR")]
+    pub(super) policy: Vec<PathBuf>,
+    /// Namespace of objects that name none
+    #[arg(short, long, value_name = "NAME", default_value = "default")]
+    pub(super) namespace: String,
+    /// Image to decide about, as if a Pod named it
+    #[arg(long, value_name = "REF")]
+    pub(super) image: Vec<String>,
+    /// How results are printed
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(super) output: Format,
+    /// Time for all decisions about one object
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub(super) timeout: Duration,
+    #[command(flatten)]
+    pub(super) source: SourceArguments,
+    #[command(flatten)]
+    pub(super) decision: DecisionArguments,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((registry, host)) if !registry.is_empty() && !host.is_empty() => Ok((registry.to_owned(), host.to_owned())),
+        _ => Err("expected REGISTRY=HOST".to_owned()),
+    }
+}
+
+/// `500ms`, `5s`, `1m30s`, as Go and Kubernetes write durations.
+fn duration(text: &str) -> Result<Duration, String> {
+    crate::webhook::parse_go_duration(text).ok_or_else(|| "expected a time such as 500ms, 5s or 1m30s".to_owned())
+}

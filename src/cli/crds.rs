@@ -1,0 +1,30 @@
+//! `podseal crds`.
+
+use std::process::ExitCode;
+
+use super::args::CrdsCommand;
+use super::output::{complain, print};
+use crate::api::PolicyKind;
+
+pub(super) fn run(command: &CrdsCommand) -> ExitCode {
+    let text = match &command.kind {
+        None => crate::api::crds_yaml(),
+        Some(name) => match PolicyKind::find(name) {
+            Some(kind) => kind.yaml(),
+            None => {
+                complain(&format!("no such kind: {name}; there are {}", PolicyKind::ALL.map(PolicyKind::kind).join(" and ")));
+                return ExitCode::from(super::USAGE);
+            }
+        },
+    };
+    match text {
+        Ok(text) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Files of Kubernetes objects: YAML with several documents, JSON, Lists, directories, standard input.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::api::{GROUP, read_policy};
+use crate::cluster::files::FileObjects;
+use crate::cluster::objects::{SYNCED_KEY_LABEL, SYNCED_KEY_PREFIX};
+use crate::cluster::watch::WHITELIST_NAME;
+use crate::cluster::{Inputs, SecretData};
+use crate::domain::policy::{Policy, PolicyId};
+use crate::domain::whitelist::Whitelist;
+
+/// The largest file that is read.
+const MAX_FILE: u64 = 64 << 20;
+const MAX_DEPTH: usize = 8;
+
+/// An object with the place it was read from, for messages.
+#[derive(Debug, Clone)]
+pub(super) struct Document {
+    pub(super) origin: String,
+    pub(super) object: Value,
+}
+
+impl Document {
+    pub(super) fn text(&self, pointer: &str) -> Option<&str> {
+        self.object.pointer(pointer).and_then(Value::as_str)
+    }
+
+    pub(super) fn kind(&self) -> &str {
+        self.text("/kind").unwrap_or("")
+    }
+
+    fn group(&self) -> &str {
+        self.text("/apiVersion").and_then(|v| v.split_once('/')).map_or("", |(group, _)| group)
+    }
+}
+
+/// All objects of a file, of every file of a directory, or of standard input (`-`).
+pub(super) fn read(path: &Path) -> Result<Vec<Document>, String> {
+    if path.as_os_str() == "-" {
+        let mut text = String::new();
+        std::io::stdin().take(MAX_FILE).read_to_string(&mut text).map_err(|e| format!("standard input: {e}"))?;
+        return parse("standard input", &text);
+    }
+    let mut documents = Vec::new();
+    for file in files(path)? {
+        let name = file.display().to_string();
+        let size = std::fs::metadata(&file).map_err(|e| format!("{name}: {e}"))?.len();
+        if size > MAX_FILE {
+            return Err(format!("{name}: larger than {MAX_FILE} bytes"));
+        }
+        let text = std::fs::read_to_string(&file).map_err(|e| format!("{name}: {e}"))?;
+        documents.extend(parse(&name, &text)?);
+    }
+    Ok(documents)
+}
+
+fn files(path: &Path) -> Result<Vec<PathBuf>, String> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = std::fs::read_dir(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let mut files: Vec<_> = entries
+        .filter_map(|entry| entry.ok().map(|e| e.path()))
+        .filter(|p| p.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json"))
+        .collect();
+    files.sort();
+    if files.is_empty() {
+        return Err(format!("{}: no *.yaml, *.yml or *.json file", path.display()));
+    }
+    Ok(files)
+}
+
+fn parse(name: &str, text: &str) -> Result<Vec<Document>, String> {
+    let values: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|e| format!("{name}: {e}"))?;
+    let mut documents = Vec::new();
+    for (i, object) in values.into_iter().enumerate() {
+        flatten(format!("{name} document {}", i + 1), object, 0, &mut documents)?;
+    }
+    Ok(documents)
+}
+
+/// Takes Lists apart; empty documents are left out.
+fn flatten(origin: String, object: Value, depth: usize, documents: &mut Vec<Document>) -> Result<(), String> {
+    if object.is_null() {
+        return Ok(());
+    }
+    let Some(kind) = object.get("kind").and_then(Value::as_str) else {
+        return Err(format!("{origin}: not a Kubernetes object: it has no kind"));
+    };
+    if !kind.ends_with("List") || depth >= MAX_DEPTH {
+        documents.push(Document { origin, object });
+        return Ok(());
+    }
+    let Some(items) = object.get("items").and_then(Value::as_array) else {
+        return Err(format!("{origin}: the {kind} has no items"));
+    };
+    for (i, item) in items.iter().enumerate() {
+        flatten(format!("{origin} items[{i}]"), item.clone(), depth + 1, documents)?;
+    }
+    Ok(())
+}
+
+/// Policies, whitelist, Secrets, ConfigMaps and service accounts among documents.
+#[derive(Debug, Default)]
+pub(super) struct Configuration {
+    pub(super) policies: Vec<Policy>,
+    whitelist: Option<Whitelist>,
+    pub(super) objects: FileObjects,
+    /// What the user should know, such as problems of policies.
+    pub(super) remarks: Vec<String>,
+}
+
+impl Configuration {
+    /// Takes a document; `Ok(false)` when it is of a kind that configures nothing.
+    pub(super) fn take(&mut self, document: &Document, own_namespace: &str) -> Result<bool, String> {
+        let name = document.text("/metadata/name").unwrap_or("").to_owned();
+        let namespace = document.text("/metadata/namespace").unwrap_or("default").to_owned();
+        let key = (namespace.clone(), name.clone());
+        match (document.group(), document.kind()) {
+            (GROUP, "ClusterRegistrySecurityPolicy") => self.policy(PolicyId::cluster(&name), document),
+            (GROUP, "RegistrySecurityPolicy") => self.policy(PolicyId::namespaced(&namespace, &name), document),
+            ("", "Secret") => {
+                let synced = name.starts_with(SYNCED_KEY_PREFIX)
+                    && document.object.pointer("/metadata/labels").is_some_and(|labels| labels.get(SYNCED_KEY_LABEL).is_some());
+                let data = data(document, "data", "stringData")?;
+                self.objects.secrets.insert(key, Arc::new(SecretData::new(data, synced)));
+            }
+            ("", "ConfigMap") => {
+                let data = data(document, "binaryData", "data")?;
+                if name == WHITELIST_NAME && namespace == own_namespace {
+                    self.whitelist(&data);
+                }
+                self.objects.config_maps.insert(key, Arc::new(SecretData::new(data, false)));
+            }
+            ("", "ServiceAccount") => {
+                let secrets = document.object.get("imagePullSecrets").and_then(Value::as_array).into_iter().flatten();
+                let names = secrets.filter_map(|s| s.get("name").and_then(Value::as_str)).map(str::to_owned).collect();
+                self.objects.service_accounts.insert(key, Arc::new(names));
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Everything known: policies and whitelist.
+    pub(super) fn inputs(&mut self) -> Inputs {
+        Inputs::complete(std::mem::take(&mut self.policies), self.whitelist.take().unwrap_or_default())
+    }
+
+    fn policy(&mut self, id: PolicyId, document: &Document) {
+        let policy = read_policy(id, &document.object);
+        for problem in &policy.problems {
+            let severity = if problem.error { "error" } else { "warning" };
+            self.remarks.push(format!("{severity}: {} ({}): {problem}", policy.id, document.origin));
+        }
+        self.policies.push(policy);
+    }
+
+    fn whitelist(&mut self, data: &BTreeMap<String, Bytes>) {
+        let text = data.iter().map(|(k, v)| (k.clone(), String::from_utf8_lossy(v).into_owned())).collect();
+        let whitelist = Whitelist::parse(&text);
+        for problem in &whitelist.problems {
+            self.remarks.push(format!("warning: ConfigMap {WHITELIST_NAME} {} line {}: {}", problem.key, problem.line, problem.message));
+        }
+        self.whitelist = Some(whitelist);
+    }
+}
+
+/// Base64 values of one member, plain text values of another, which wins as in the API server.
+fn data(document: &Document, encoded: &str, plain: &str) -> Result<BTreeMap<String, Bytes>, String> {
+    let member = |name: &str| document.object.get(name).and_then(Value::as_object).into_iter().flatten();
+    let mut data = BTreeMap::new();
+    for (key, value) in member(encoded) {
+        let text: String = value.as_str().unwrap_or("").split_whitespace().collect();
+        let bytes = STANDARD.decode(text).map_err(|_| format!("{}: {encoded}.{key} is not base64", document.origin))?;
+        data.insert(key.clone(), Bytes::from(bytes));
+    }
+    for (key, value) in member(plain) {
+        data.insert(key.clone(), Bytes::from(value.as_str().unwrap_or("").to_owned()));
+    }
+    Ok(data)
+}

@@ -1,0 +1,51 @@
+//! The in-toto statement that is a cosign signature.
+
+use std::collections::BTreeMap;
+
+use super::MAX_SIGNED;
+use super::json::{self, Json, malformed, shown};
+use crate::domain::digest::Digest;
+use crate::signature::SignatureError;
+
+/// v1 as `cosign sign` writes it; v0.1 differs in nothing that matters here.
+const TYPES: [&str; 2] = ["https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1"];
+/// The predicate type of signatures. cosign itself does not ask for it, and so takes a scan report for a signature.
+const PREDICATE_TYPE: &str = "https://sigstore.dev/cosign/sign/v1";
+/// Subjects of one statement. cosign writes one.
+const MAX_SUBJECTS: usize = 256;
+
+/// Reads a statement whose signature was verified, and gives its subject's annotations if it is for `image`.
+///
+/// The digest alone binds; a subject's `name` is free text. If several subjects are the image, the first one counts.
+pub(super) fn read(statement: &[u8], image: &Digest) -> Result<BTreeMap<String, String>, SignatureError> {
+    let statement = json::parse(statement, MAX_SIGNED, "the statement")?;
+    let statement = statement.object("the statement")?;
+    let kind = statement.text("_type")?;
+    if !TYPES.contains(&kind) {
+        return Err(malformed(format!("unknown statement type \"{}\"", shown(kind))));
+    }
+    let predicate_type = statement.text("predicateType")?;
+    if predicate_type != PREDICATE_TYPE {
+        let text = format!("an attestation of type {}, not a signature", shown(predicate_type));
+        return Err(SignatureError::Mismatch(text));
+    }
+    let mut found = None;
+    let mut other = None;
+    // To the end even when found: a statement that is broken anywhere is refused.
+    for subject in statement.list("subject", MAX_SUBJECTS)? {
+        let subject = subject.object("a subject")?;
+        let annotations = subject.strings("annotations")?;
+        match subject.object("digest")?.get(image.algorithm_name()) {
+            Some(Json::Text(digest)) if digest == image.hex() => found = found.or(Some(annotations)),
+            Some(Json::Text(digest)) => other = other.or(Some(digest)),
+            Some(_) => return Err(malformed("the digest of a subject is not a string")),
+            None => {}
+        }
+    }
+    found.ok_or_else(|| {
+        SignatureError::OtherDigest(other.map_or_else(
+            || format!("no subject has a {} digest", image.algorithm_name()),
+            |digest| format!("{}:{}", image.algorithm_name(), shown(digest)),
+        ))
+    })
+}

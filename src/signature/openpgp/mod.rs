@@ -1,0 +1,145 @@
+//! Verification of simple signing with PGP keys (RFC 9580), valid as of now.
+//!
+//! ```text
+//!  blob ── message::read ── one signature, one literal
+//!                              │
+//!  key files ── Keyring ── candidates (by issuer)
+//!                              │
+//!            validity: signature dates and digest ── mathematics ── key and certificate as of now
+//!                              │
+//!                        SignedContent (only now may the payload be parsed)
+//! ```
+//!
+//! The rules are those of containers-signature(5) and of containers/image with gpgme, and stricter in these points:
+//! no armor and no cleartext framework on any path, no signature dated in the future, no SHA-1, MD5 or RIPEMD-160 (in
+//! self-signatures neither), no RSA or DSA below 2048 bits, no key without a key flag for signing.
+
+use std::time::SystemTime;
+
+use sequoia_openpgp::policy::Policy;
+
+use super::SignatureError;
+use crate::domain::signer::GpgSigner;
+
+mod keyfile;
+mod keyring;
+mod message;
+#[cfg(test)]
+mod tests;
+mod validity;
+
+pub use keyring::Keyring;
+
+use keyring::{Candidate, Entry};
+use message::UntrustedMessage;
+
+/// A certificate for status, logs and `podseal keys`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyInfo {
+    /// The primary key's fingerprint, upper-case hexadecimal.
+    pub fingerprint: String,
+    /// The key file.
+    pub file: String,
+    /// User IDs as text, valid ones only.
+    pub user_ids: Vec<String>,
+    /// When it expires, if it does.
+    pub expires: Option<SystemTime>,
+    /// Why it cannot verify anything now (expired, revoked, no signing key, weak), if so.
+    pub unusable: Option<String>,
+}
+
+/// Content whose signature was verified.
+#[derive(Debug, Clone)]
+pub struct SignedContent {
+    /// The signed bytes.
+    pub content: Vec<u8>,
+    /// Who signed.
+    pub signer: GpgSigner,
+    /// The earliest time at which this verdict ends: expiry of signature, key or certificate.
+    pub valid_until: Option<SystemTime>,
+}
+
+impl Keyring {
+    /// The certificates, as of `now`, by fingerprint.
+    pub fn keys(&self, now: SystemTime) -> Vec<KeyInfo> {
+        let policy = validity::policy(now);
+        self.entries.iter().map(|entry| describe(entry, &policy, now)).collect()
+    }
+
+    /// Verifies one signature blob and gives its content.
+    ///
+    /// `blob` is untrusted and may be at most 4 MiB; `now` is the time at which signature, key and certificate must be
+    /// valid. The key is only looked at once the mathematics fit, so that [`SignatureError::Key`] always speaks of the
+    /// key that really signed.
+    pub fn verify(&self, blob: &[u8], now: SystemTime) -> Result<SignedContent, SignatureError> {
+        let message = message::read(blob)?;
+        let candidates = self.candidates(&message.signature)?;
+        let policy = validity::policy(now);
+        validity::check_signature(&message.signature, &policy, now)?;
+        let signed_bytes = message.signed_bytes();
+        let mut error = SignatureError::Bad;
+        for candidate in &candidates {
+            match self.try_candidate(candidate, &message, &signed_bytes, &policy, now) {
+                Ok((signer, valid_until)) => {
+                    drop(signed_bytes);
+                    return Ok(SignedContent { content: message.content, signer, valid_until });
+                }
+                // Another key with the same ID says nothing about this one; a named reason says more than "bad".
+                Err(why) if error == SignatureError::Bad => error = why,
+                Err(_) => {}
+            }
+        }
+        Err(error)
+    }
+
+    fn try_candidate(
+        &self,
+        candidate: &Candidate<'_>,
+        message: &UntrustedMessage,
+        signed_bytes: &[u8],
+        policy: &dyn Policy,
+        now: SystemTime,
+    ) -> Result<(GpgSigner, Option<SystemTime>), SignatureError> {
+        let signature = &message.signature;
+        let key = candidate.key.key();
+        if signature.signature_creation_time().is_none_or(|created| created < key.creation_time()) {
+            let made = validity::date(key.creation_time());
+            return Err(SignatureError::NotValid(format!("the signature is dated before its key was made ({made})")));
+        }
+        signature.verify_message(key, signed_bytes).map_err(|_| SignatureError::Bad)?;
+        let key_end = validity::check_key(&candidate.key, policy, now).map_err(SignatureError::Key)?;
+        let cert = validity::check_cert(&candidate.entry.cert, policy, now).map_err(SignatureError::Key)?;
+        let signer = GpgSigner {
+            fingerprint: validity::hex(&candidate.entry.cert.fingerprint()),
+            file: candidate.entry.file.clone(),
+            emails: self.addresses(&cert),
+        };
+        let valid_until = [key_end, signature.signature_expiration_time()].into_iter().flatten().min();
+        Ok((signer, valid_until))
+    }
+}
+
+fn describe(entry: &Entry, policy: &dyn Policy, now: SystemTime) -> KeyInfo {
+    let fingerprint = validity::hex(&entry.cert.fingerprint());
+    let file = entry.file.clone();
+    // For a certificate that is refused now, what it says about itself is still worth showing if it can be read.
+    let readable = entry.cert.with_policy(policy, now).ok();
+    let expires = readable.as_ref().and_then(|cert| cert.primary_key().key_expiration_time());
+    let user_ids = readable.iter().flat_map(keyring::valid_user_ids).map(|id| keyring::printable(id.value())).collect();
+    let unusable = validity::check_cert(&entry.cert, policy, now).err().or_else(|| no_signing_key(entry, policy, now));
+    KeyInfo { fingerprint, file, user_ids, expires, unusable }
+}
+
+/// Why none of the keys can sign at `now`, if so: the reasons of all that could sign otherwise.
+fn no_signing_key(entry: &Entry, policy: &dyn Policy, now: SystemTime) -> Option<String> {
+    let mut reasons = Vec::new();
+    for key in entry.cert.keys() {
+        match validity::check_key(&key, policy, now) {
+            Ok(_) => return None,
+            Err(why) if key.key().pk_algo().for_signing() => reasons.push(why),
+            Err(_) => {}
+        }
+    }
+    reasons.truncate(3);
+    Some(if reasons.is_empty() { "it has no key for signing".to_owned() } else { reasons.join("; ") })
+}

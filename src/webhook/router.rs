@@ -1,0 +1,139 @@
+//! Paths, methods, media types and statuses.
+
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode, Version};
+
+use super::body::{self, BodyError};
+use super::budget::Budget;
+use super::load::{Held, Slot};
+use super::{App, Reviewer, review};
+use crate::admission::Answer;
+use crate::telemetry::metrics;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const METRICS: HeaderValue = HeaderValue::from_static(metrics::CONTENT_TYPE);
+
+/// Everything: reviews and probes.
+pub fn router<R: Reviewer>(app: &App<R>) -> Router {
+    Router::new()
+        .route("/validate", post(validate::<R>))
+        .route("/validate-policy", post(validate_policy::<R>))
+        .merge(probe_routes())
+        .fallback(async || text(StatusCode::NOT_FOUND, "no such path\n"))
+        .with_state(app.clone())
+}
+
+/// What anybody may ask: health, readiness, metrics. Reviews are answered on the TLS port alone, and only to callers
+/// with a client certificate where those are demanded.
+pub fn probes<R: Reviewer>(app: &App<R>) -> Router {
+    let refused = async || text(StatusCode::FORBIDDEN, "reviews need TLS and the client certificate, if one is demanded\n");
+    Router::new()
+        .route("/validate", post(refused))
+        .route("/validate-policy", post(refused))
+        .merge(probe_routes())
+        .fallback(async || text(StatusCode::NOT_FOUND, "no such path\n"))
+        .with_state(app.clone())
+}
+
+fn probe_routes<R: Reviewer>() -> Router<App<R>> {
+    Router::new()
+        .route("/healthz", get(async || text(StatusCode::OK, "ok\n")))
+        .route("/readyz", get(readyz::<R>))
+        .route("/metrics", get(metrics::<R>))
+}
+
+async fn validate<R: Reviewer>(State(app): State<App<R>>, request: Request) -> Response {
+    let started = Instant::now();
+    let budget = Budget::of_query(request.uri().query());
+    let (body, held, slot) = match accept(&app, request, budget).await {
+        Ok(accepted) => accepted,
+        Err(response) => return response,
+    };
+    let left = budget.work.saturating_sub(started.elapsed());
+    respond(review::validate(&app, body, held, slot, left, budget.margin).await)
+}
+
+async fn validate_policy<R: Reviewer>(State(app): State<App<R>>, request: Request) -> Response {
+    let budget = Budget::of_query(request.uri().query());
+    match accept(&app, request, budget).await {
+        Ok((body, _held, _slot)) => respond(review::at_once(&app, &body, R::validate_policy)),
+        Err(response) => response,
+    }
+}
+
+/// Takes a review in: media type, body, and a place among those in flight; or the response that refuses it.
+async fn accept<R: Reviewer>(
+    app: &App<R>,
+    request: Request,
+    budget: Budget,
+) -> Result<(Bytes, Held, Slot), Response> {
+    if !is_json(request.headers()) {
+        return Err(text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "reviews are sent as application/json\n"));
+    }
+    let version = request.version();
+    let limits = &app.0.limits;
+    let time = limits.body_time.min(budget.work);
+    let (body, held) = body::read(request.into_body(), &app.0.load, limits.body, time)
+        .await
+        .map_err(|error| refuse_body(error, version))?;
+    let Some(slot) = Slot::take(&app.0.load) else {
+        app.0.metrics.shed();
+        return Err(respond(review::at_once(app, &body, R::overloaded)));
+    };
+    Ok((body, held, slot))
+}
+
+/// `application/json`, with parameters or without (RFC 9110 section 8.3.1).
+fn is_json(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
+        let essence = value.split_once(';').map_or(value, |(essence, _)| essence);
+        essence.trim().eq_ignore_ascii_case("application/json")
+    })
+}
+
+fn refuse_body(error: BodyError, version: Version) -> Response {
+    tracing::warn!(%error, "refused a request body");
+    let mut response = text(error.status(), format!("{error}\n"));
+    // The rest of the body is not waited for, so the connection can carry nothing more. HTTP/2 resets the stream.
+    if version < Version::HTTP_2 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn readyz<R: Reviewer>(State(app): State<App<R>>) -> Response {
+    match app.ready() {
+        Ok(()) => text(StatusCode::OK, "ok\n"),
+        Err(missing) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {missing}\n")),
+    }
+}
+
+async fn metrics<R: Reviewer>(State(app): State<App<R>>) -> Response {
+    build(StatusCode::OK, METRICS, app.0.metrics.encode())
+}
+
+fn respond(answer: Answer) -> Response {
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let media_type = if status == StatusCode::OK { JSON } else { TEXT };
+    build(status, media_type, answer.body)
+}
+
+fn text(status: StatusCode, text: impl Into<Body>) -> Response {
+    build(status, TEXT, text)
+}
+
+fn build(status: StatusCode, media_type: HeaderValue, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, media_type);
+    response
+}

@@ -1,0 +1,227 @@
+//! Listening, and the end of it.
+//!
+//! An accept loop of its own and not `axum-server`, because
+//! - ALPN says which protocol comes, so nothing has to be sniffed and buffered from the stream, and a client that
+//!   agrees on HTTP/2 and then says nothing is found by the same rule as every other quiet one;
+//! - the number of connections is bounded, and idle ones are closed;
+//! - a drain has three steps: not ready, then no new connections, then no new requests;
+//! - with a client CA, who shows no certificate is answered by the probes alone.
+//!
+//! Memory and time per connection are bounded in [`super::connection`].
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use super::connection::{Control, Ended, Protocols};
+use super::tls::Tls;
+use super::{App, Reviewer, probes, router};
+
+/// The times and the number of connections of a listener.
+#[derive(Debug, Clone)]
+pub struct Timing {
+    /// For a TLS handshake.
+    pub handshake: Duration,
+    /// From accepting a connection to the end of its first request's headers.
+    pub first_request: Duration,
+    /// Without a new request, until a connection is closed. Longer than any review, and than the ninety seconds after
+    /// which the API server's own client closes an idle connection, so that it does not meet a closing one.
+    pub idle: Duration,
+    /// For what is in flight on a connection that is closed for being idle.
+    pub close: Duration,
+    /// From "not ready" to the end of accepting: the time endpoints take to go away.
+    pub drain_delay: Duration,
+    /// For what is in flight at the end.
+    pub drain: Duration,
+    /// Connections at once; further ones wait to be accepted.
+    pub connections: u32,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            first_request: Duration::from_secs(10),
+            idle: Duration::from_secs(120),
+            close: Duration::from_secs(30),
+            drain_delay: Duration::from_secs(5),
+            drain: Duration::from_secs(25),
+            connections: 2048,
+        }
+    }
+}
+
+/// What a listener answers.
+#[derive(Debug, Clone)]
+pub struct Routes {
+    reviews: Router,
+    probes: Router,
+    draining: Arc<AtomicBool>,
+}
+
+impl Routes {
+    /// Reviews and probes of this app.
+    pub fn new<R: Reviewer>(app: &App<R>) -> Self {
+        Self { reviews: router(app), probes: probes(app), draining: Arc::clone(&app.0.draining) }
+    }
+}
+
+/// Serves until `shutdown` and through the drain that follows: readiness turns to 503, after a delay no connection is
+/// accepted, then what is in flight is finished, up to a limit of time.
+///
+/// Without `tls` the listener speaks plain HTTP and answers the probes alone.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    routes: Routes,
+    timing: Timing,
+    shutdown: impl Future<Output = ()>,
+) {
+    let slots = Arc::new(Semaphore::new(timing.connections as usize));
+    let mut server = Server {
+        shared: Arc::new(Shared { tls, routes, protocols: Protocols::new(), handshake: timing.handshake }),
+        open: Vec::new(),
+        timing,
+    };
+    server.accept_until(listener, &slots, shutdown).await;
+    server.drain(&slots).await;
+}
+
+/// What every connection needs.
+struct Shared {
+    tls: Option<Tls>,
+    routes: Routes,
+    protocols: Protocols,
+    handshake: Duration,
+}
+
+struct Server {
+    shared: Arc<Shared>,
+    open: Vec<Open>,
+    timing: Timing,
+}
+
+/// A connection as the listener sees it.
+struct Open {
+    control: Arc<Control>,
+    deadline: Instant,
+    closing: bool,
+}
+
+impl Server {
+    async fn accept_until(&mut self, listener: TcpListener, slots: &Arc<Semaphore>, shutdown: impl Future<Output = ()>) {
+        let mut shutdown = pin!(shutdown);
+        let mut stop_at: Option<Instant> = None;
+        let mut look = interval((self.timing.first_request.min(self.timing.idle) / 4).max(Duration::from_millis(10)));
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                (stream, slot) = accept(&listener, slots) => self.begin(stream, slot),
+                _ = look.tick() => self.look(Instant::now()),
+                () = &mut shutdown, if stop_at.is_none() => {
+                    self.shared.routes.draining.store(true, Ordering::Release);
+                    tracing::info!(delay = ?self.timing.drain_delay, "shutting down: not ready from now on");
+                    stop_at = Some(Instant::now() + self.timing.drain_delay);
+                }
+                () = sleep_until(stop_at.unwrap_or_else(Instant::now)), if stop_at.is_some() => return,
+            }
+        }
+    }
+
+    fn begin(&mut self, stream: TcpStream, slot: OwnedSemaphorePermit) {
+        let control = Arc::new(Control::default());
+        let deadline = Instant::now() + self.timing.first_request;
+        self.open.push(Open { control: Arc::clone(&control), deadline, closing: false });
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            let _ended = Ended(Arc::clone(&control));
+            run(&shared, stream, &control).await;
+            drop(slot);
+        });
+    }
+
+    /// Forgets ended connections and closes quiet ones: first in order, then by force.
+    fn look(&mut self, now: Instant) {
+        let Timing { idle, close, .. } = self.timing;
+        self.open.retain_mut(|open| {
+            if open.control.has_ended() {
+                return false;
+            }
+            if open.control.was_active() {
+                open.deadline = now + if open.closing { close } else { idle };
+            } else if now >= open.deadline {
+                if open.closing {
+                    open.control.end();
+                } else {
+                    open.control.close();
+                    open.closing = true;
+                    open.deadline = now + close;
+                }
+            }
+            true
+        });
+    }
+
+    async fn drain(self, slots: &Semaphore) {
+        self.open.iter().for_each(|open| open.control.close());
+        // All slots are free when all connections are gone.
+        let all = slots.acquire_many(self.timing.connections);
+        if timeout(self.timing.drain, all).await.is_err() {
+            let left = self.open.iter().filter(|open| !open.control.has_ended()).count();
+            tracing::warn!(connections = left, "ended connections that did not finish in time");
+            self.open.iter().for_each(|open| open.control.end());
+        }
+    }
+}
+
+/// The next connection, once there is room for one. Nothing is lost when this is dropped in between.
+async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+    loop {
+        if let Ok(slot) = Arc::clone(slots).acquire_owned().await {
+            match listener.accept().await {
+                Ok((stream, _)) => return (stream, slot),
+                Err(error) if is_of_one_connection(&error) => continue,
+                Err(error) => tracing::error!(%error, "cannot accept connections"),
+            }
+        }
+        // Out of file descriptors, as a rule: soon some will be free.
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+async fn run(shared: &Shared, stream: TcpStream, control: &Arc<Control>) {
+    // Answers are written in one piece; waiting for more would only add the delay.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+    let Some(tls) = &shared.tls else {
+        return shared.protocols.speak(stream, false, shared.routes.probes.clone(), control).await;
+    };
+    let stream = match timeout(shared.handshake, TlsAcceptor::from(tls.config()).accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tls.metrics().handshake_failed();
+            return tracing::debug!(%error, "a TLS handshake failed");
+        }
+        Err(_elapsed) => return tls.metrics().handshake_failed(),
+    };
+    let (_, session) = stream.get_ref();
+    let is_http2 = session.alpn_protocol() == Some(b"h2");
+    let is_known = !tls.demands_client() || session.peer_certificates().is_some_and(|chain| !chain.is_empty());
+    let router = if is_known { &shared.routes.reviews } else { &shared.routes.probes };
+    shared.protocols.speak(stream, is_http2, router.clone(), control).await;
+}
