@@ -31,7 +31,8 @@ mod cluster {
              spec: {{registries: [{{registry: registry.local, signCheck: false}}]}}\n"
         );
         cluster.apply(&policy).succeeded();
-        let registry = cluster.kubectl(&["-n", &namespace, "get", "rsp", "a", "-o", "jsonpath={.spec.registries[0].registry}"]);
+        let registry =
+            cluster.kubectl(&["-n", &namespace, "get", "rsp", "a", "-o", "jsonpath={.spec.registries[0].registry}"]);
         assert_eq!(registry.succeeded().stdout, "registry.local");
         cluster.apply(&policy.replace("signCheck: false", "signCheck: 'no'")).failed();
     }
@@ -214,10 +215,7 @@ mod support {
     fn texts_are_comparable() {
         let digest = "a".repeat(64);
         let text = format!("at 127.0.0.1:4711/alt/a@sha256:{digest} in ns-7\n  sha256:abc \n\n");
-        assert_text(
-            &normal(&text, &[("ns-7", "NS")]),
-            "at 127.0.0.1:PORT/alt/a@sha256:DIGEST in NS\n  sha256:abc",
-        );
+        assert_text(&normal(&text, &[("ns-7", "NS")]), "at 127.0.0.1:PORT/alt/a@sha256:DIGEST in NS\n  sha256:abc");
     }
 
     fn processes_end_when_told() {
@@ -231,5 +229,8 @@ mod support {
 }
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
-    [support::trials(), images::trials(), gpg::trials(), cosign::trials(), cluster::trials()].into_iter().flatten().collect()
+    [support::trials(), images::trials(), gpg::trials(), cosign::trials(), cluster::trials()]
+        .into_iter()
+        .flatten()
+        .collect()
 }

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -145,7 +145,8 @@ impl Cluster {
 
     /// A Secret.
     pub fn secret(&self, namespace: &str, name: &str, data: &[(&str, &[u8])]) {
-        let mut yaml = format!("{{apiVersion: v1, kind: Secret, metadata: {{name: {name}, namespace: {namespace}}}, data: {{");
+        let mut yaml =
+            format!("{{apiVersion: v1, kind: Secret, metadata: {{name: {name}, namespace: {namespace}}}, data: {{");
         for (key, value) in data {
             write!(yaml, "'{key}': {}, ", STANDARD.encode(value)).unwrap();
         }

@@ -4,8 +4,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::tools::{self, Ran};
 use crate::support::scratch;
+use crate::support::tools::{self, Ran};
 
 /// A home with keys. Its agent ends with it.
 #[derive(Debug)]
