@@ -9,6 +9,7 @@
 // Tests say what they expect by panicking; clippy's own exception for tests does not see functions without `#[test]`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+mod layering;
 mod quickstart;
 mod servers;
 mod support;
@@ -16,6 +17,6 @@ mod support;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let trials = [servers::trials(), quickstart::trials()];
+    let trials = [layering::trials(), servers::trials(), quickstart::trials()];
     support::harness::run(trials.into_iter().flatten().collect())
 }

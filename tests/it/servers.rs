@@ -5,8 +5,10 @@ mod cosign;
 mod gpg;
 mod images;
 mod local;
+mod podseal;
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
-    let trials = [local::trials(), images::trials(), gpg::trials(), cosign::trials(), cluster::trials()];
+    let trials =
+        [local::trials(), images::trials(), gpg::trials(), cosign::trials(), cluster::trials(), podseal::trials()];
     trials.into_iter().flatten().collect()
 }
