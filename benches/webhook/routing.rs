@@ -38,7 +38,10 @@ pub fn measure(table: &mut Table) {
 
 fn core(size: usize) -> (PolicySet, Whitelist) {
     let mut entries = further_entries(size - 1, HOST);
-    entries.insert(size / 2, json!({"registry": format!("{HOST}/cosign"), "signCheck": true, "cosignKeyRef": "k8s://a/b"}));
+    entries.insert(
+        size / 2,
+        json!({"registry": format!("{HOST}/cosign"), "signCheck": true, "cosignKeyRef": "k8s://a/b"}),
+    );
     let policies: Vec<_> = entries
         .chunks(500)
         .enumerate()

@@ -202,7 +202,8 @@ pub fn review(image: &str) -> Review {
         json!({"httpGet": {"path": path, "port": 8080, "scheme": "HTTP"}, "initialDelaySeconds": 5, "periodSeconds": 10,
                "timeoutSeconds": 1, "successThreshold": 1, "failureThreshold": 3})
     };
-    let env: Vec<Value> = (0..12).map(|i| json!({"name": format!("SETTING_{i}"), "value": format!("value {i}")})).collect();
+    let env: Vec<Value> =
+        (0..12).map(|i| json!({"name": format!("SETTING_{i}"), "value": format!("value {i}")})).collect();
     let labels = json!({"app.kubernetes.io/name": "shop", "app.kubernetes.io/component": "frontend",
                         "pod-template-hash": "6c8b4d5f7d"});
     let metadata = json!({
@@ -247,7 +248,8 @@ pub fn review(image: &str) -> Review {
 }
 
 fn managed_fields() -> Value {
-    let fields = ["image", "imagePullPolicy", "livenessProbe", "name", "ports", "readinessProbe", "resources", "volumeMounts"];
+    let fields =
+        ["image", "imagePullPolicy", "livenessProbe", "name", "ports", "readinessProbe", "resources", "volumeMounts"];
     let set: serde_json::Map<String, Value> = fields.iter().map(|name| (format!("f:{name}"), json!({}))).collect();
     json!({
         "f:metadata": {"f:generateName": {}, "f:labels": {".": {}, "f:app.kubernetes.io/name": {}, "f:pod-template-hash": {}},

@@ -87,7 +87,12 @@ pub fn measure(scene: &Scene, plan: Plan, table: &mut Table) {
         let (size, most) = [("10", 30.0), ("10,000", 80.0)][i];
         let done = measured[i] + fired;
         table.row(format!("memory before the warm reviews, {size} entries and lines"), idle[i], "MiB", Target::None);
-        table.row(format!("memory after {done} warm reviews, {size} entries and lines"), server.memory(), "MiB", Target::Most(most));
+        table.row(
+            format!("memory after {done} warm reviews, {size} entries and lines"),
+            server.memory(),
+            "MiB",
+            Target::Most(most),
+        );
     }
 }
 
@@ -105,12 +110,18 @@ fn against_floor([floor, cosign, gpg, _]: &[Series<'_>; 4], table: &mut Table) {
         table.row(format!("warm: {name} {at}"), series.median(rate), "reviews/s", Target::None);
         table.row(format!("warm: {name} {at}: reviews/s against the floor"), series.ratio(floor, rate), "×", least);
         table.row(format!("warm: {name} {at}: p99 against the floor"), series.ratio(floor, p99), "×", most);
-        table.row(format!("warm: {name} {at}: processor time per review"), series.median(|run| run.cost), "µs", Target::None);
+        table.row(
+            format!("warm: {name} {at}: processor time per review"),
+            series.median(|run| run.cost),
+            "µs",
+            Target::None,
+        );
     }
 }
 
 fn against_small([_, small, _, large]: &[Series<'_>; 4], table: &mut Table) {
-    let at = if small.connections == 1 { "1 connection".to_owned() } else { format!("{} connections", small.connections) };
+    let at =
+        if small.connections == 1 { "1 connection".to_owned() } else { format!("{} connections", small.connections) };
     let time = |run: &Run| 1.0 / run.measured.rate;
     let mut row = |what: &str, ratio: f64, target| {
         table.row(format!("10,000 entries and lines against 10, {at}: {what}"), ratio, "×", target);
@@ -144,5 +155,8 @@ fn check(server: &Server, before: Judged, least: u64) {
     let after = judged(server);
     let [allowed, others, hits, misses] = std::array::from_fn(|i| after[i] - before[i]);
     // wrk does not count what was in flight when it stopped.
-    assert!(allowed >= least as f64 && allowed == hits && others == 0.0 && misses == 0.0, "{before:?} {after:?} {least}");
+    assert!(
+        allowed >= least as f64 && allowed == hits && others == 0.0 && misses == 0.0,
+        "{before:?} {after:?} {least}"
+    );
 }
