@@ -198,7 +198,9 @@ pub(super) struct CheckCommand {
 
 fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((registry, host)) if !registry.is_empty() && !host.is_empty() => Ok((registry.to_owned(), host.to_owned())),
+        Some((registry, host)) if !registry.is_empty() && !host.is_empty() => {
+            Ok((registry.to_owned(), host.to_owned()))
+        }
         _ => Err("expected REGISTRY=HOST".to_owned()),
     }
 }

@@ -61,7 +61,11 @@ fn prepare(command: &CheckCommand) -> Result<(Vec<Document>, Configuration), Str
     for path in &command.policy {
         for document in documents::read(path)? {
             if !configuration.take(&document, own)? {
-                configuration.remarks.push(format!("{}: a {} configures nothing and was left out", document.origin, document.kind()));
+                configuration.remarks.push(format!(
+                    "{}: a {} configures nothing and was left out",
+                    document.origin,
+                    document.kind()
+                ));
             }
         }
     }
@@ -84,7 +88,11 @@ fn prepare(command: &CheckCommand) -> Result<(Vec<Document>, Configuration), Str
     Ok((subjects, configuration))
 }
 
-async fn check(command: &CheckCommand, subjects: Vec<Document>, mut configuration: Configuration) -> Result<ExitCode, String> {
+async fn check(
+    command: &CheckCommand,
+    subjects: Vec<Document>,
+    mut configuration: Configuration,
+) -> Result<ExitCode, String> {
     for remark in &configuration.remarks {
         complain(remark);
     }
@@ -97,7 +105,13 @@ async fn check(command: &CheckCommand, subjects: Vec<Document>, mut configuratio
         judge(command, &verifier, &inputs.current(), subject, &mut rows).await?;
     }
     let verdict = |name| rows.iter().any(|row: &Row| row.verdict == name);
-    let code = if verdict("Denied") { DENIED } else if verdict("Error") { UNDECIDED } else { 0 };
+    let code = if verdict("Denied") {
+        DENIED
+    } else if verdict("Error") {
+        UNDECIDED
+    } else {
+        0
+    };
     match command.output {
         Format::Json => print(&format!("{:#}\n", json!({"allowed": code == 0, "images": rows}))),
         Format::Table => print(&table(&rows)),
@@ -125,7 +139,10 @@ async fn judge(
     let namespace = subject.text("/metadata/namespace").unwrap_or(&command.namespace);
     let object = format!("{}/{}", kind.kind, subject.text("/metadata/name").unwrap_or(""));
     let exempt = &command.decision.exempt_namespace;
-    if namespace == "kube-system" || namespace == command.decision.own_namespace || exempt.iter().any(|n| n == namespace) {
+    if namespace == "kube-system"
+        || namespace == command.decision.own_namespace
+        || exempt.iter().any(|n| n == namespace)
+    {
         complain(&format!("{object}: the namespace {namespace} is exempt"));
         return Ok(());
     }
@@ -156,7 +173,9 @@ fn row(object: &str, named: &NamedImage, verdict: &ImageVerdict) -> Row {
         signer: None,
         messages: verdict.remarks.clone(),
     };
-    let lines = |findings: &[Finding]| findings.iter().flat_map(|f| describe(&named.image, &named.field, f)).collect::<Vec<_>>();
+    let lines = |findings: &[Finding]| {
+        findings.iter().flat_map(|f| describe(&named.image, &named.field, f)).collect::<Vec<_>>()
+    };
     match &verdict.outcome {
         Outcome::Allowed(basis) => {
             row.reason = match basis {
@@ -189,7 +208,9 @@ fn row(object: &str, named: &NamedImage, verdict: &ImageVerdict) -> Row {
 fn table(rows: &[Row]) -> String {
     let cells: Vec<[&str; 5]> = rows
         .iter()
-        .map(|r| [r.verdict, r.reason.as_str(), r.object.as_str(), r.image.as_str(), r.signer.as_deref().unwrap_or("-")])
+        .map(|r| {
+            [r.verdict, r.reason.as_str(), r.object.as_str(), r.image.as_str(), r.signer.as_deref().unwrap_or("-")]
+        })
         .collect();
     let head = ["VERDICT", "REASON", "OBJECT", "IMAGE", "SIGNER"];
     let width = |i: usize| cells.iter().map(|c| c[i].chars().count()).chain([head[i].len()]).max().unwrap_or(0);

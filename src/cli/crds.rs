@@ -12,7 +12,10 @@ pub(super) fn run(command: &CrdsCommand) -> ExitCode {
         Some(name) => match PolicyKind::find(name) {
             Some(kind) => kind.yaml(),
             None => {
-                complain(&format!("no such kind: {name}; there are {}", PolicyKind::ALL.map(PolicyKind::kind).join(" and ")));
+                complain(&format!(
+                    "no such kind: {name}; there are {}",
+                    PolicyKind::ALL.map(PolicyKind::kind).join(" and ")
+                ));
                 return ExitCode::from(super::USAGE);
             }
         },

@@ -130,7 +130,10 @@ impl Configuration {
             (GROUP, "RegistrySecurityPolicy") => self.policy(PolicyId::namespaced(&namespace, &name), document),
             ("", "Secret") => {
                 let synced = name.starts_with(SYNCED_KEY_PREFIX)
-                    && document.object.pointer("/metadata/labels").is_some_and(|labels| labels.get(SYNCED_KEY_LABEL).is_some());
+                    && document
+                        .object
+                        .pointer("/metadata/labels")
+                        .is_some_and(|labels| labels.get(SYNCED_KEY_LABEL).is_some());
                 let data = data(document, "data", "stringData")?;
                 self.objects.secrets.insert(key, Arc::new(SecretData::new(data, synced)));
             }
@@ -169,7 +172,10 @@ impl Configuration {
         let text = data.iter().map(|(k, v)| (k.clone(), String::from_utf8_lossy(v).into_owned())).collect();
         let whitelist = Whitelist::parse(&text);
         for problem in &whitelist.problems {
-            self.remarks.push(format!("warning: ConfigMap {WHITELIST_NAME} {} line {}: {}", problem.key, problem.line, problem.message));
+            self.remarks.push(format!(
+                "warning: ConfigMap {WHITELIST_NAME} {} line {}: {}",
+                problem.key, problem.line, problem.message
+            ));
         }
         self.whitelist = Some(whitelist);
     }

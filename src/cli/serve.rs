@@ -70,10 +70,12 @@ async fn serve_until_told(command: &ServeCommand) -> Result<(), String> {
     let own: OwnSecrets = Arc::new(ArcSwap::from_pointee(HashMap::new()));
     let namespace = command.decision.own_namespace.clone();
     let objects = Arc::new(RemoteObjects::new(client.clone(), &namespace, own.clone()));
-    let cache = CacheLimits { positive: command.verdict_ttl, negative: command.negative_ttl, entries: command.verdicts };
+    let cache =
+        CacheLimits { positive: command.verdict_ttl, negative: command.negative_ttl, entries: command.verdicts };
     let verifier =
         Arc::new(verifier(&command.source, &command.decision, Some((cache, api_servers)), objects, metrics.clone())?);
-    let admission = Admission::new(admission_config(&command.decision), verifier.clone(), inputs.clone(), metrics.clone());
+    let admission =
+        Admission::new(admission_config(&command.decision), verifier.clone(), inputs.clone(), metrics.clone());
     let limits = Limits { in_flight: command.max_in_flight, ..Limits::default() };
     let routes = Routes::new(&App::new(admission, metrics.clone(), limits));
 
@@ -126,7 +128,9 @@ async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, String> {
 
 async fn kube_config(kubeconfig: Option<&Path>) -> Result<kube::Config, String> {
     match kubeconfig {
-        None => kube::Config::infer().await.map_err(|e| format!("no cluster configuration: {e}; run in a Pod or give --kubeconfig")),
+        None => kube::Config::infer()
+            .await
+            .map_err(|e| format!("no cluster configuration: {e}; run in a Pod or give --kubeconfig")),
         Some(path) => {
             let name = path.display();
             let file = kube::config::Kubeconfig::read_from(path).map_err(|e| format!("{name}: {e}"))?;

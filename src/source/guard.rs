@@ -149,9 +149,8 @@ fn embedded(address: IpAddr) -> Vec<IpAddr> {
     match (first, second, third) {
         // `::` and `::1` are judged as themselves, not as 0.0.0.0 and 0.0.0.1, so that they can be allowed.
         (0, 0, 0) if v6.is_loopback() || v6.is_unspecified() => Vec::new(),
-        (0, 0, 0) => vec![last],
+        (0, 0, 0) | (0x64, 0xff9b, 0) => vec![last],
         (0x2002, _, _) => vec![v4(o[2], o[3], o[4], o[5])],
-        (0x64, 0xff9b, 0) => vec![last],
         (0x64, 0xff9b, 1) => {
             vec![last, v4(o[6], o[7], o[9], o[10]), v4(o[7], o[9], o[10], o[11]), v4(o[9], o[10], o[11], o[12])]
         }

@@ -34,6 +34,12 @@ const MAX_SIGNATURE: usize = 4 * 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct StoreUrl(Url);
 
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl StoreUrl {
     /// From a policy's `lookaside`: `http` or `https`, without user, password, query and fragment.
     pub fn from_policy(text: &str) -> Result<Self, String> {
@@ -62,12 +68,6 @@ impl StoreUrl {
         let base = url.path().trim_end_matches('/').to_owned();
         url.set_path(&format!("{base}/{}@{algorithm}={hex}/signature-{number}", repository.path()));
         url
-    }
-}
-
-impl fmt::Display for StoreUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }
 

@@ -46,10 +46,17 @@ impl Seen {
 
 /// What to answer, honest or not.
 pub(crate) enum Reply {
-    Http { status: u16, headers: Vec<(String, String)>, body: Vec<u8> },
+    Http {
+        status: u16,
+        headers: Vec<(String, String)>,
+        body: Vec<u8>,
+    },
     /// Headers as in `Http`, then a body without end and without a length.
-    Endless { status: u16, headers: Vec<(String, String)> },
-    /// A body of one byte each 50 ms.
+    Endless {
+        status: u16,
+        headers: Vec<(String, String)>,
+    },
+    /// A body of one byte each 100 ms.
     Drip,
     /// The connection is closed without an answer.
     HangUp,
@@ -60,6 +67,7 @@ pub(crate) fn reply(status: u16, body: impl Into<Vec<u8>>) -> Reply {
 }
 
 impl Reply {
+    #[allow(clippy::needless_pass_by_value, reason = "reads better at the call")]
     pub(crate) fn with(mut self, name: &str, value: impl ToString) -> Self {
         if let Self::Http { headers, .. } | Self::Endless { headers, .. } = &mut self {
             headers.push((name.to_owned(), value.to_string()));
@@ -202,8 +210,8 @@ fn read_request<S: Read>(stream: &mut S, tls: bool) -> Option<Seen> {
 /// `None` ends the connection.
 fn write_reply<S: Write>(stream: &mut S, seen: &Seen, reply: Reply) -> Option<()> {
     let head = |status: u16, headers: &[(String, String)], last: &str| {
-        let lines: String = headers.iter().map(|(n, v)| format!("{n}: {v}\r\n")).collect();
-        format!("HTTP/1.1 {status} x\r\n{lines}{last}\r\n\r\n")
+        let lines: Vec<_> = headers.iter().map(|(n, v)| format!("{n}: {v}\r\n")).collect();
+        format!("HTTP/1.1 {status} x\r\n{}{last}\r\n\r\n", lines.concat())
     };
     match reply {
         Reply::Http { status, headers, body } => {
@@ -215,13 +223,13 @@ fn write_reply<S: Write>(stream: &mut S, seen: &Seen, reply: Reply) -> Option<()
         }
         Reply::Endless { status, headers } => {
             stream.write_all(head(status, &headers, "connection: close").as_bytes()).ok()?;
-            while stream.write_all(&[b'x'; 65536]).is_ok() {}
+            while stream.write_all(&[b'x'; 8192]).is_ok() {}
             None
         }
         Reply::Drip => {
-            stream.write_all(head(200, &[], "content-length: 100000").as_bytes()).ok()?;
+            stream.write_all(head(200, &[], "content-length: 100").as_bytes()).ok()?;
             while stream.write_all(b"x").and_then(|()| stream.flush()).is_ok() {
-                std::thread::sleep(Duration::from_millis(50));
+                std::thread::sleep(Duration::from_millis(100));
             }
             None
         }

@@ -12,7 +12,7 @@ use super::pod::Credentials;
 use crate::cluster::{Freshness, SecretData};
 use crate::domain::digest::Digest;
 use crate::domain::image::ImageRef;
-use crate::domain::policy::{Check, Entry, ObjectRef, SignedCheck};
+use crate::domain::policy::{Entry, ObjectRef, SignedCheck};
 use crate::domain::scope::HostPattern;
 use crate::domain::verdict::{Cause, Failure, Method, Pass, Refusal, RefusalKind};
 use crate::fault::{Fault, FaultKind};
@@ -76,23 +76,16 @@ pub(super) struct Material {
 type Judged = Result<Pass, Vec<Failure>>;
 
 impl Subject<'_> {
-    /// The entry's outcome, and whether it needed no computation.
-    pub(super) async fn judge(&self, credentials: &mut Credentials<'_>, digests: &mut Digests) -> (Judged, bool) {
-        if self.entry.require_digest && self.image.digest().is_none() && !matches!(self.entry.check, Check::Broken(_)) {
-            let detail = "the policy requires an image by digest: write name@sha256:…";
-            return (refused(None, RefusalKind::DigestRequired, detail), true);
-        }
-        match &self.entry.check {
-            Check::Unchecked => (Ok(Pass { method: None, signer: None }), true),
-            Check::Broken(text) => (refused(None, RefusalKind::BrokenPolicy, text), true),
-            Check::Signed(check) if check.notary.is_none() && check.cosign.is_none() && check.gpg.is_none() => {
-                let detail = "signCheck is true and no method is configured: set gpgKeyRef, cosignKeyRef or notary";
-                (refused(None, RefusalKind::NothingConfigured, detail), true)
-            }
-            Check::Signed(check) => match self.signed(check, credentials, digests).await {
-                Ok(judged) => judged,
-                Err(cause) => (Err(vec![Failure { method: None, cause }]), false),
-            },
+    /// The outcome of an entry that asks for signatures, and whether it needed no computation.
+    pub(super) async fn judge(
+        &self,
+        check: &SignedCheck,
+        credentials: &mut Credentials<'_>,
+        digests: &mut Digests,
+    ) -> (Judged, bool) {
+        match self.signed(check, credentials, digests).await {
+            Ok(judged) => judged,
+            Err(cause) => (Err(vec![Failure { method: None, cause }]), false),
         }
     }
 
@@ -163,7 +156,7 @@ impl Subject<'_> {
         let slots = verifier.slots(self.namespace);
         let Ok(Ok(_slot)) = timeout_at(self.deadline, slots.acquire()).await else {
             let message = format!("too many verifications are under way for namespace {}", self.namespace);
-            return (undecided(None, Fault::new(FaultKind::Overloaded, message)), false);
+            return (undecided(Fault::new(FaultKind::Overloaded, message)), false);
         };
         for last in [false, true] {
             let flight = verifier.verdicts.compute(key.clone(), self.compute(check, &material));
@@ -174,7 +167,7 @@ impl Subject<'_> {
                 Err(failures) => return (Err((*failures).clone()), false),
             }
         }
-        (undecided(None, Fault::new(FaultKind::Timeout, "the time of this review ran out")), false)
+        (undecided(Fault::new(FaultKind::Timeout, "the time of this review ran out")), false)
     }
 
     /// Tries the methods in order; the first success passes. `Err` when a fault leaves the verdict open.
@@ -302,12 +295,8 @@ fn configuration(message: String) -> Cause {
     Cause::Undecided(Fault::new(FaultKind::Configuration, message))
 }
 
-fn refused(method: Option<Method>, kind: RefusalKind, detail: &str) -> Judged {
-    Err(vec![Failure { method, cause: Cause::Refused(Refusal::new(kind, detail)) }])
-}
-
-fn undecided(method: Option<Method>, fault: Fault) -> Judged {
-    Err(vec![Failure { method, cause: Cause::Undecided(fault) }])
+fn undecided(fault: Fault) -> Judged {
+    Err(vec![Failure { method: None, cause: Cause::Undecided(fault) }])
 }
 
 fn passed((pass, valid_until): (Pass, Option<std::time::SystemTime>)) -> Arc<Verdict> {

@@ -41,6 +41,7 @@ impl Keys {
             for problem in &problems {
                 warn!(secret = %reference, "{problem}");
             }
+            self.metrics.forget_keys(&reference.to_string());
             for key in keyring.keys(SystemTime::now()) {
                 let expires = key.expires.and_then(|t| t.duration_since(UNIX_EPOCH).ok()).map(|d| d.as_secs_f64());
                 self.metrics.key(&key.fingerprint, &format!("{reference}/{}", key.file), expires);

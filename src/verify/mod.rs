@@ -22,9 +22,9 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use crate::cluster::{Objects, Snapshot};
-use crate::domain::evaluate::{Options, Route, combine, route};
+use crate::domain::evaluate::{Options, Route, combine, route, without_signature};
 use crate::domain::image::ImageRef;
-use crate::domain::policy::PolicySet;
+use crate::domain::policy::{Check, Entry, PolicySet};
 use crate::domain::verdict::{Basis, Cause, EntryOutcome, Failure, Finding, ImageVerdict, Outcome};
 use crate::fault::{Fault, FaultKind};
 use crate::source::credentials::DockerConfig;
@@ -189,7 +189,7 @@ impl Verifier {
 
     async fn judge_entries(
         &self,
-        entries: Vec<Arc<crate::domain::policy::Entry>>,
+        entries: Vec<Arc<Entry>>,
         image: &ImageRef,
         pod: &PodContext<'_>,
         deadline: Instant,
@@ -200,10 +200,22 @@ impl Verifier {
         let mut outcomes = Vec::with_capacity(entries.len());
         let mut cached = true;
         for entry in entries {
-            let subject = entry::Subject { verifier: self, entry: &entry, image, namespace: pod.namespace, deadline };
-            let (result, from_cache) = subject.judge(&mut credentials, &mut digests).await;
-            cached &= from_cache;
-            outcomes.push(EntryOutcome { entry, result });
+            let outcome = match (without_signature(&entry, image), &entry.check) {
+                (Some(outcome), _) => outcome,
+                (None, Check::Signed(check)) => {
+                    let subject =
+                        entry::Subject { verifier: self, entry: &entry, image, namespace: pod.namespace, deadline };
+                    let (result, from_cache) = subject.judge(check, &mut credentials, &mut digests).await;
+                    cached &= from_cache;
+                    EntryOutcome { entry, result }
+                }
+                // Only a signature check is left open by the domain; an entry without an outcome must not vanish.
+                (None, _) => {
+                    let fault = Fault::new(FaultKind::Internal, "the entry was not judged");
+                    EntryOutcome { entry, result: Err(vec![Failure { method: None, cause: Cause::Undecided(fault) }]) }
+                }
+            };
+            outcomes.push(outcome);
         }
         let combined = combine(&outcomes);
         verdict.digest = digests.best().or(verdict.digest.take());

@@ -116,7 +116,8 @@ mod tests {
 
     #[test]
     fn what_go_refuses_is_refused() {
-        for text in ["", "+", "10", "s", ".s", "-1s", "10 s", "1d", "10s5", "9999999999999h", "99999999999999999999s", "1e3s"]
+        for text in
+            ["", "+", "10", "s", ".s", "-1s", "10 s", "1d", "10s5", "9999999999999h", "99999999999999999999s", "1e3s"]
         {
             assert_eq!(parse_go_duration(text), None, "{text}");
         }

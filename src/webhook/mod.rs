@@ -93,12 +93,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            body: 8 * 1024 * 1024,
-            body_time: Duration::from_secs(10),
-            bodies: 128 * 1024 * 1024,
-            in_flight: 512,
-        }
+        Self { body: 8 * 1024 * 1024, body_time: Duration::from_secs(10), bodies: 128 * 1024 * 1024, in_flight: 512 }
     }
 }
 

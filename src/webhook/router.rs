@@ -35,7 +35,8 @@ pub fn router<R: Reviewer>(app: &App<R>) -> Router {
 /// What anybody may ask: health, readiness, metrics. Reviews are answered on the TLS port alone, and only to callers
 /// with a client certificate where those are demanded.
 pub fn probes<R: Reviewer>(app: &App<R>) -> Router {
-    let refused = async || text(StatusCode::FORBIDDEN, "reviews need TLS and the client certificate, if one is demanded\n");
+    let refused =
+        async || text(StatusCode::FORBIDDEN, "reviews need TLS and the client certificate, if one is demanded\n");
     Router::new()
         .route("/validate", post(refused))
         .route("/validate-policy", post(refused))
@@ -71,11 +72,7 @@ async fn validate_policy<R: Reviewer>(State(app): State<App<R>>, request: Reques
 }
 
 /// Takes a review in: media type, body, and a place among those in flight; or the response that refuses it.
-async fn accept<R: Reviewer>(
-    app: &App<R>,
-    request: Request,
-    budget: Budget,
-) -> Result<(Bytes, Held, Slot), Response> {
+async fn accept<R: Reviewer>(app: &App<R>, request: Request, budget: Budget) -> Result<(Bytes, Held, Slot), Response> {
     if !is_json(request.headers()) {
         return Err(text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "reviews are sent as application/json\n"));
     }

@@ -114,11 +114,26 @@ struct Server {
 struct Open {
     control: Arc<Control>,
     deadline: Instant,
-    closing: bool,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Has not asked anything yet.
+    New,
+    /// Has asked something.
+    Known,
+    /// Was told to close.
+    Closing,
 }
 
 impl Server {
-    async fn accept_until(&mut self, listener: TcpListener, slots: &Arc<Semaphore>, shutdown: impl Future<Output = ()>) {
+    async fn accept_until(
+        &mut self,
+        listener: TcpListener,
+        slots: &Arc<Semaphore>,
+        shutdown: impl Future<Output = ()>,
+    ) {
         let mut shutdown = pin!(shutdown);
         let mut stop_at: Option<Instant> = None;
         let mut look = interval((self.timing.first_request.min(self.timing.idle) / 4).max(Duration::from_millis(10)));
@@ -140,7 +155,7 @@ impl Server {
     fn begin(&mut self, stream: TcpStream, slot: OwnedSemaphorePermit) {
         let control = Arc::new(Control::default());
         let deadline = Instant::now() + self.timing.first_request;
-        self.open.push(Open { control: Arc::clone(&control), deadline, closing: false });
+        self.open.push(Open { control: Arc::clone(&control), deadline, state: State::New });
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
             let _ended = Ended(Arc::clone(&control));
@@ -156,16 +171,20 @@ impl Server {
             if open.control.has_ended() {
                 return false;
             }
-            if open.control.was_active() {
-                open.deadline = now + if open.closing { close } else { idle };
-            } else if now >= open.deadline {
-                if open.closing {
-                    open.control.end();
-                } else {
+            match (open.control.was_active(), open.state) {
+                (true, State::Closing) => open.deadline = now + close,
+                (true, State::New | State::Known) => {
+                    open.state = State::Known;
+                    open.deadline = now + idle;
+                }
+                (false, _) if now < open.deadline => {}
+                (false, State::Known) => {
                     open.control.close();
-                    open.closing = true;
+                    open.state = State::Closing;
                     open.deadline = now + close;
                 }
+                // Nothing is in flight on a connection that never asked, and nothing in time on one that closes.
+                (false, State::New | State::Closing) => open.control.end(),
             }
             true
         });

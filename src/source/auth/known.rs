@@ -9,8 +9,11 @@ use tokio::time::Instant;
 
 use crate::domain::image::Repository;
 
-const MAX_KNOWN: u64 = 10_000;
-const MAX_TTL: Duration = Duration::from_hours(1);
+/// Bytes of all passes together: a hostile token service cannot fill the memory with large tokens.
+const MAX_KNOWN: u64 = 32 * 1024 * 1024;
+/// What an entry costs besides its text.
+const ENTRY: usize = 512;
+const MAX_TTL: Duration = Duration::from_secs(60 * 60);
 
 /// Whose authorization for what. Only pulling is ever asked for, so the action is no part of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -31,12 +34,13 @@ pub(super) struct Pass {
     pub(super) proved: bool,
 }
 
-/// Tokens and accepted passwords: bounded in number and time.
+/// Tokens and accepted passwords: bounded in size and time.
 pub(in crate::source) struct Known(Cache<Scope, Pass>);
 
 impl Default for Known {
     fn default() -> Self {
-        Self(Cache::builder().max_capacity(MAX_KNOWN).time_to_live(MAX_TTL).build())
+        let weigh = |_: &Scope, pass: &Pass| u32::try_from(ENTRY + pass.header.len()).unwrap_or(u32::MAX);
+        Self(Cache::builder().weigher(weigh).max_capacity(MAX_KNOWN).time_to_live(MAX_TTL).build())
     }
 }
 

@@ -37,7 +37,7 @@ use crate::fault::{Fault, FaultKind};
 /// So many credentials of one keychain are tried.
 const MAX_CREDENTIALS: usize = 16;
 /// How long an accepted password is sent without asking first.
-const BASIC_TTL: Duration = Duration::from_mins(10);
+const BASIC_TTL: Duration = Duration::from_secs(10 * 60);
 
 /// `Authorization: Basic`, for credentials that have a password.
 fn basic_header(credential: &Credential) -> Option<HeaderValue> {
@@ -85,7 +85,10 @@ impl Upstream {
         if let Some(answer) = session.with_known().await? {
             return Ok(answer);
         }
-        let answer = self.exchange(home, request).await?;
+        // The question without a credential goes on the account of the first one: a pause that a server imposed on
+        // anonymous requests is not for those who have a credential.
+        let credential = session.credentials.first().map(Credential::id).unwrap_or_default();
+        let answer = self.exchange(home, &Request { credential, ..request.clone() }).await?;
         if is_refusal(answer.status) { session.answer_challenge(&answer).await } else { Ok(answer) }
     }
 }

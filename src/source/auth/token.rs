@@ -1,4 +1,4 @@
-//! Tokens of the distribution project's token service: by GET with a password or anonymously, by OAuth2 POST with an
+//! Tokens of the distribution project's token service: by GET with a password or anonymously, by `OAuth2` POST with an
 //! identity token. Specifications: distribution `spec/auth/token.md` and `oauth.md`.
 
 use std::time::Duration;
@@ -19,8 +19,8 @@ const MAX_ANSWER: usize = 1024 * 1024;
 /// Longer than any token that a server would take back in a header.
 const MAX_TOKEN: usize = 128 * 1024;
 /// What the specification says when `expires_in` is missing.
-const DEFAULT_TTL: Duration = Duration::from_mins(1);
-const MAX_TTL: Duration = Duration::from_hours(1);
+const DEFAULT_TTL: Duration = Duration::from_secs(60);
+const MAX_TTL: Duration = Duration::from_secs(60 * 60);
 /// Token services outside the registry's host that belong to it.
 const KNOWN_SERVICES: [(&str, &str); 2] = [("docker.io", "auth.docker.io"), ("registry.gitlab.com", "gitlab.com")];
 

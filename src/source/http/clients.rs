@@ -16,9 +16,9 @@ use crate::source::guard::{AddressGuard, GuardedResolver};
 
 /// Sets of rules with a client at a time: each has a connection pool and a certificate store.
 const MAX_CLIENTS: u64 = 64;
-const CLIENT_IDLE: Duration = Duration::from_mins(30);
+const CLIENT_IDLE: Duration = Duration::from_secs(30 * 60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-const CONNECTION_IDLE: Duration = Duration::from_mins(1);
+const CONNECTION_IDLE: Duration = Duration::from_secs(60);
 const IDLE_CONNECTIONS_PER_HOST: usize = 16;
 
 /// What makes two clients different.
@@ -55,7 +55,8 @@ impl Clients {
         let (ca, extra, guard) = (ca.cloned(), self.extra.clone(), guarded.then(|| self.guard.clone()));
         let build = async move {
             // Reading the system's certificates is blocking work.
-            let built = tokio::task::spawn_blocking(move || build(ca.as_deref(), &extra, unverified, guard)).await;
+            let built =
+                tokio::task::spawn_blocking(move || build(ca.as_deref(), &extra, unverified, guard.as_ref())).await;
             built.map_err(|_| "the HTTP client could not be set up".to_owned()).flatten()
         };
         self.pool.try_get_with(key, build).await.map_err(|e| Fault::new(FaultKind::Configuration, e.as_str()))
@@ -72,7 +73,7 @@ fn build(
     ca: Option<&[u8]>,
     extra: &[Certificate],
     unverified: bool,
-    guard: Option<AddressGuard>,
+    guard: Option<&AddressGuard>,
 ) -> Result<Client, String> {
     let mut roots = ca.map(certificates).transpose()?.unwrap_or_default();
     roots.extend_from_slice(extra);
@@ -85,7 +86,7 @@ fn build(
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(CONNECTION_IDLE)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST);
-        match &guard {
+        match guard {
             Some(guard) => builder.dns_resolver(GuardedResolver(guard.clone())),
             None => builder,
         }

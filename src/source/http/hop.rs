@@ -16,7 +16,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::source::guard::Refused;
 
 const MAX_SCHEMES: u64 = 1024;
-const SCHEME_TTL: Duration = Duration::from_mins(5);
+const SCHEME_TTL: Duration = Duration::from_secs(5 * 60);
 
 /// What an `insecure` host speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +155,7 @@ impl Sender<'_> {
 }
 
 /// The URL over plain HTTP, with the port that was written out: `host:443` stays 443, `host` becomes 80.
-fn plain_url(home: &Home<'_>, url: &Url) -> Url {
+pub(super) fn plain_url(home: &Home<'_>, url: &Url) -> Url {
     let mut plain = url.clone();
     let port = written_port(home, url);
     // Both succeed for every https URL with a host.

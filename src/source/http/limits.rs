@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 /// Hosts remembered at a time. Forgetting one only resets its count.
 const MAX_HOSTS: u64 = 4096;
-const HOST_IDLE: Duration = Duration::from_mins(10);
+const HOST_IDLE: Duration = Duration::from_secs(10 * 60);
 /// The longest pause that a server can impose on the requests of others who ask with the same credential.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 const DEFAULT_PER_HOST: usize = 64;

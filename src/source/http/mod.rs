@@ -105,7 +105,7 @@ pub(super) struct Request {
 
 /// A form body, which may hold secrets.
 #[derive(Clone)]
-pub(super) struct Form(pub(super) String);
+pub(super) struct Form(pub(in crate::source) String);
 
 impl fmt::Debug for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -166,7 +166,7 @@ impl Upstream {
                 Err(Failure { fault, again: true }) => (fault, retry::backoff(tried)),
                 Err(Failure { fault, again: false }) => return Err(fault),
             };
-            let next = Instant::now() + pause.min(Duration::from_hours(1));
+            let next = Instant::now() + pause.min(Duration::from_secs(60 * 60));
             if tried >= retry::MAX_TRIES || next >= home.deadline {
                 return Err(fault);
             }

@@ -189,7 +189,7 @@ mod tests {
             format!(r#"{{{image},"mediaType":"{OCI_INDEX}"}}"#),
             format!(r#"{{{image},"mediaType":"{OCI_MANIFEST}","mediaType":"{OCI_MANIFEST}"}}"#),
             format!(r#"{{{image},"mediaType":7}}"#),
-            format!(r#"{{{image}}} {{}}"#),
+            format!(r"{{{image}}} {{}}"),
             r#"{"schemaVersion":1,"config":{},"layers":[]}"#.into(),
             r#"{"schemaVersion":2,"layers":[]}"#.into(),
             r#"{"manifests":[],"config":{}}"#.into(),

@@ -38,7 +38,7 @@ impl Upstream {
         access: &Access,
     ) -> Result<Vec<Referrer>, Fault> {
         let remote = Remote::new(self, repository, access)?;
-        if let Some(found) = remote.from_api(digest).await? {
+        if let Some(found) = remote.api_list(digest).await? {
             return Ok(found);
         }
         match self.tagged_manifest(repository, &fallback_tag(digest), access).await? {
@@ -61,7 +61,7 @@ fn fallback_tag(digest: &Digest) -> String {
 
 impl Remote<'_> {
     /// All pages; `None` when the registry does not have the API.
-    async fn from_api(&self, digest: &Digest) -> Result<Option<Vec<Referrer>>, Fault> {
+    async fn api_list(&self, digest: &Digest) -> Result<Option<Vec<Referrer>>, Fault> {
         let first = self.url(&format!("referrers/{digest}"))?;
         let mut found = Vec::new();
         let mut url = first.clone();

@@ -4,7 +4,8 @@ use super::document::OCI_INDEX;
 use super::*;
 use crate::source::testing::{Reply, Server, insecure, reply, upstream};
 
-const IMAGE: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[]}"#;
+const IMAGE: &str =
+    r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[]}"#;
 const IMAGE_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 
 fn image() -> Reply {
@@ -207,12 +208,17 @@ async fn g20_without_the_api_the_fallback_tag_is_read() {
 
 #[tokio::test]
 async fn g20_an_error_of_the_api_is_not_an_empty_list() {
-    for (status, expected) in
-        [(401, FaultKind::Unauthorized), (403, FaultKind::Unauthorized), (429, FaultKind::RateLimited), (500, FaultKind::BadAnswer)]
-    {
-        let api = Server::plain(1, move |s| if s.target.contains("referrers") { reply(status, "") } else { reply(404, "") });
+    for (status, expected) in [
+        (401, FaultKind::Unauthorized),
+        (403, FaultKind::Unauthorized),
+        (429, FaultKind::RateLimited),
+        (500, FaultKind::BadAnswer),
+    ] {
+        let api =
+            Server::plain(1, move |s| if s.target.contains("referrers") { reply(status, "") } else { reply(404, "") });
         assert_eq!(kind(upstream().referrers(&api.repository("a"), &digest(), &insecure()).await), expected);
-        let tag = Server::plain(1, move |s| if s.target.contains("referrers") { reply(404, "") } else { reply(status, "") });
+        let tag =
+            Server::plain(1, move |s| if s.target.contains("referrers") { reply(404, "") } else { reply(status, "") });
         assert_eq!(kind(upstream().referrers(&tag.repository("a"), &digest(), &insecure()).await), expected);
     }
 }
@@ -248,5 +254,8 @@ async fn names_that_are_no_host_are_a_fault_and_docker_hub_has_its_own_api_host(
     let hub = Repository::parse("nginx").expect("repository");
     let (upstream, access) = (upstream(), insecure());
     let remote = Remote::new(&upstream, &hub, &access).expect("remote");
-    assert_eq!(remote.url("tags/list").expect("url").as_str(), "https://registry-1.docker.io/v2/library/nginx/tags/list");
+    assert_eq!(
+        remote.url("tags/list").expect("url").as_str(),
+        "https://registry-1.docker.io/v2/library/nginx/tags/list"
+    );
 }

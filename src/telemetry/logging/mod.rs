@@ -19,8 +19,8 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 use self::format::Lines;
-use self::writer::Sink;
 pub use self::writer::Guard;
+use self::writer::Sink;
 
 /// The environment variable with the filter, for example `info,podseal::source=debug`.
 pub const FILTER_VARIABLE: &str = "PODSEAL_LOG";
@@ -63,8 +63,7 @@ pub enum LogError {
 pub fn init(format: Format, filter: Option<&str>) -> Result<Guard, LogError> {
     let from_environment = std::env::var(FILTER_VARIABLE).ok().filter(|value| !value.trim().is_empty());
     let filter = filter.or(from_environment.as_deref()).unwrap_or(DEFAULT_FILTER);
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|source| LogError::Filter { filter: filter.to_owned(), source })?;
+    let filter = EnvFilter::try_new(filter).map_err(|source| LogError::Filter { filter: filter.to_owned(), source })?;
     let (sink, guard) = Sink::start(io::stderr(), format).map_err(LogError::Thread)?;
     tracing_subscriber::registry().with(filter).with(layer(format, sink)).try_init().map_err(LogError::Twice)?;
     std::panic::set_hook(Box::new(log_panic));
@@ -84,7 +83,12 @@ fn log_panic(info: &PanicHookInfo<'_>) {
     let message =
         payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     let (file, line) = info.location().map_or(("unknown", 0), |place| (place.file(), place.line()));
-    tracing::error!(reason = message.unwrap_or("not a text"), file, line, "panic: a defect of podseal, please report it");
+    tracing::error!(
+        reason = message.unwrap_or("not a text"),
+        file,
+        line,
+        "panic: a defect of podseal, please report it"
+    );
 }
 
 #[cfg(test)]

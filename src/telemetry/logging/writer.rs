@@ -203,7 +203,9 @@ mod tests {
                 thread::spawn(move || (0..1000).for_each(|_| sink.make_writer().write_all(b"line\n").unwrap()))
             })
             .collect();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
         drop(guard);
         let bytes: usize = written.try_iter().map(|part| part.len()).sum();
         assert_eq!(bytes, 4 * 1000 * 5);

@@ -4,31 +4,33 @@
 //! series (only the key metric has values from outside, and it is cut off at [`MAX_KEYS`]). The children of each
 //! family are looked up once; counting afterwards is an atomic addition without a lock.
 
-use std::collections::BTreeMap;
+mod keys;
+mod timing;
+
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::encoding::EncodeMetric;
+use prometheus_client::metrics::TypedMetric;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
 
+use self::keys::KeyExpiry;
+pub use self::keys::MAX_KEYS;
+use self::timing::Timing;
 use crate::domain::verdict::Method;
 use crate::fault::FaultKind;
 
 /// The content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// How many keys are known by name; those that expire first are kept.
-pub const MAX_KEYS: usize = 1000;
-/// Longest label value that comes from outside, in characters.
-const MAX_LABEL_CHARS: usize = 128;
-
 /// How a review or an image ended, as a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Ending {
@@ -85,96 +87,7 @@ const FAULTS: [FaultKind; 13] = [
 /// Results of an upstream request: status classes, then fault kinds.
 const RESULTS: usize = CLASSES.len() + FAULTS.len();
 
-/// Upper bounds of the duration buckets. A cached review takes well under a millisecond, one that asks a registry up
-/// to the ten seconds of the API server's default timeout; the last bucket is everything above.
-const BOUNDS: [Duration; 15] = [
-    Duration::from_micros(100),
-    Duration::from_micros(250),
-    Duration::from_micros(500),
-    Duration::from_millis(1),
-    Duration::from_micros(2500),
-    Duration::from_millis(5),
-    Duration::from_millis(10),
-    Duration::from_millis(25),
-    Duration::from_millis(50),
-    Duration::from_millis(100),
-    Duration::from_millis(250),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_millis(2500),
-    Duration::from_secs(10),
-];
-
 type Labels = Vec<(&'static str, &'static str)>;
-
-/// A histogram of durations without a lock. A scrape may see a count that is one ahead of the sum: harmless.
-#[derive(Debug, Clone, Default)]
-struct Timing(Arc<TimingCells>);
-
-#[derive(Debug, Default)]
-struct TimingCells {
-    buckets: [AtomicU64; BOUNDS.len() + 1],
-    nanoseconds: AtomicU64,
-}
-
-impl Timing {
-    fn observe(&self, elapsed: Duration) {
-        let slot = BOUNDS.iter().position(|bound| elapsed <= *bound).unwrap_or(BOUNDS.len());
-        if let Some(bucket) = self.0.buckets.get(slot) {
-            bucket.fetch_add(1, Ordering::Relaxed);
-        }
-        let nanoseconds = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
-        self.0.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
-    }
-}
-
-impl TypedMetric for Timing {
-    const TYPE: MetricType = MetricType::Histogram;
-}
-
-impl EncodeMetric for Timing {
-    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        let bounds = BOUNDS.iter().map(Duration::as_secs_f64).chain([f64::INFINITY]);
-        let counts = self.0.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed));
-        let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
-        let count = buckets.iter().map(|(_, count)| count).sum();
-        let sum = Duration::from_nanos(self.0.nanoseconds.load(Ordering::Relaxed)).as_secs_f64();
-        encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
-    }
-
-    fn metric_type(&self) -> MetricType {
-        Self::TYPE
-    }
-}
-
-/// Fingerprint and source of a key → when it expires. A scrape sees the set before or after a change, never half.
-#[derive(Debug, Default)]
-struct KeyExpiry(Mutex<BTreeMap<(String, String), Option<f64>>>);
-
-impl KeyExpiry {
-    /// A panic while the lock is held cannot leave the map inconsistent.
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, String), Option<f64>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Collector for KeyExpiry {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut metric = encoder.encode_descriptor(
-            "podseal_key_expiry_timestamp_seconds",
-            "When a trusted key expires, in seconds since 1970 (keys without an expiry have no series).",
-            None,
-            MetricType::Gauge,
-        )?;
-        let keys = self.lock().clone();
-        for ((key, source), expiry) in keys {
-            let Some(expiry) = expiry else { continue };
-            let labels = [("key", key.as_str()), ("source", source.as_str())];
-            metric.encode_family(&labels)?.encode_gauge(&expiry)?;
-        }
-        Ok(())
-    }
-}
 
 /// All metrics of the process.
 #[derive(Debug)]
@@ -214,7 +127,9 @@ impl Metrics {
         let key_expiry = Arc::new(KeyExpiry::default());
         r.register_collector(Box::new(Arc::clone(&key_expiry)));
         Self {
-            reviews: family(r, "podseal_reviews", "Answered admission reviews.", |i| vec![("outcome", ENDINGS[i].label())]),
+            reviews: family(r, "podseal_reviews", "Answered admission reviews.", |i| {
+                vec![("outcome", ENDINGS[i].label())]
+            }),
             review_duration: single(r, "podseal_review_duration_seconds", "Time from request to answer."),
             images: images(r),
             whitelisted: family(r, "podseal_whitelisted", "Allowances that the whitelist gave.", |i| {
@@ -333,23 +248,15 @@ impl Metrics {
     /// Label values are cut to a bounded length. Of more than [`MAX_KEYS`] keys the one that expires last, or never,
     /// is left out.
     pub fn key(&self, fingerprint: &str, source: &str, expires: Option<f64>) {
-        let mut keys = self.key_expiry.lock();
-        keys.insert((label(fingerprint), label(source)), expires);
-        if keys.len() > MAX_KEYS {
-            let late = |expires: &Option<f64>| expires.unwrap_or(f64::INFINITY);
-            let last = keys.iter().max_by(|a, b| late(a.1).total_cmp(&late(b.1))).map(|(key, _)| key.clone());
-            last.and_then(|last| keys.remove(&last));
-        }
-        self.keys.set(i64::try_from(keys.len()).unwrap_or(i64::MAX));
+        let known = self.key_expiry.add(fingerprint, source, expires);
+        self.keys.set(i64::try_from(known).unwrap_or(i64::MAX));
     }
 
     /// Forgets all keys of this source and of what is below it (`k8s://ns/name`, `k8s://ns/name/file`): call it before
     /// the keys of a source that changed are counted anew, or when the source is gone.
     pub fn forget_keys(&self, source: &str) {
-        let source = label(source);
-        let mut keys = self.key_expiry.lock();
-        keys.retain(|(_, of), _| of.strip_prefix(&source).is_none_or(|rest| !rest.is_empty() && !rest.starts_with('/')));
-        self.keys.set(i64::try_from(keys.len()).unwrap_or(i64::MAX));
+        let known = self.key_expiry.forget(source);
+        self.keys.set(i64::try_from(known).unwrap_or(i64::MAX));
     }
 
     /// Whether a watch (`clusterregistrysecuritypolicies`, …) is in sync.
@@ -451,110 +358,5 @@ fn fault_slot(kind: FaultKind) -> usize {
         FaultKind::NotSynced => 10,
         FaultKind::Overloaded => 11,
         FaultKind::Internal => 12,
-    }
-}
-
-/// A label value from outside: bounded, and without control characters.
-fn label(value: &str) -> String {
-    value.chars().take(MAX_LABEL_CHARS).map(|c| if c.is_control() { '?' } else { c }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_fault_kind_has_its_own_label() {
-        for (slot, kind) in FAULTS.into_iter().enumerate() {
-            assert_eq!(fault_slot(kind), slot, "{kind:?}");
-        }
-    }
-
-    #[test]
-    fn the_text_holds_what_was_counted() {
-        let metrics = Metrics::new();
-        metrics.review(Ending::Denied, Duration::from_millis(3));
-        metrics.image(Ending::Allowed, Some(Method::Gpg));
-        metrics.whitelisted("namespace");
-        metrics.fault(FaultKind::Unreachable);
-        metrics.cache(true);
-        metrics.upstream(UpstreamKind::Registry, Duration::from_millis(30), Ok(404));
-        metrics.upstream(UpstreamKind::Store, Duration::from_secs(60), Err(FaultKind::Timeout));
-        metrics.upstream(UpstreamKind::Store, Duration::ZERO, Ok(0));
-        metrics.shed();
-        metrics.inventory(4, 3, 2, 1);
-        metrics.watch("secrets", true);
-        metrics.certificate_expiry("webhook", 1_800_000_000.0);
-        metrics.key("AB", "Secret/a\"b\n", Some(17.0));
-        metrics.key("CD", "x", None);
-        let text = metrics.encode();
-        for line in [
-            "podseal_reviews_total{outcome=\"denied\"} 1",
-            "podseal_reviews_total{outcome=\"allowed\"} 0",
-            "podseal_review_duration_seconds_bucket{le=\"0.0025\"} 0",
-            "podseal_review_duration_seconds_bucket{le=\"0.005\"} 1",
-            "podseal_review_duration_seconds_bucket{le=\"+Inf\"} 1",
-            "podseal_review_duration_seconds_sum 0.003",
-            "podseal_images_total{outcome=\"allowed\",method=\"gpg\"} 1",
-            "podseal_whitelisted_total{by=\"namespace\"} 1",
-            "podseal_faults_total{kind=\"unreachable\"} 1",
-            "podseal_cache_total{result=\"hit\"} 1",
-            "podseal_upstream_requests_total{kind=\"registry\",result=\"4xx\"} 1",
-            "podseal_upstream_requests_total{kind=\"store\",result=\"timeout\"} 1",
-            "podseal_upstream_requests_total{kind=\"store\",result=\"other\"} 1",
-            "podseal_upstream_duration_seconds_bucket{le=\"10.0\",kind=\"store\"} 1",
-            "podseal_shed_total 1",
-            "podseal_policies 4",
-            "podseal_policies_with_problems 3",
-            "podseal_whitelist_lines 2",
-            "podseal_whitelist_bad_lines 1",
-            "podseal_watch_synced{resource=\"secrets\"} 1",
-            "podseal_certificate_expiry_timestamp_seconds{certificate=\"webhook\"} 1800000000.0",
-            "podseal_keys 2",
-            "podseal_key_expiry_timestamp_seconds{key=\"AB\",source=\"Secret/a\\\"b?\"} 17.0",
-            concat!("podseal_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
-            "# EOF",
-        ] {
-            assert!(text.lines().any(|found| found == line), "missing {line} in\n{text}");
-        }
-    }
-
-    #[test]
-    fn h18_key_series_are_bounded_and_without_doubles() {
-        let metrics = Metrics::new();
-        let source = format!("k8s://a/{}", "s".repeat(5000));
-        metrics.key("forever", &source, None);
-        for i in (0..1500).rev().chain([0]) {
-            metrics.key(&format!("{i:04}"), &source, Some(f64::from(i)));
-        }
-        let text = metrics.encode();
-        let series: Vec<&str> = text.lines().filter(|l| l.starts_with("podseal_key_expiry")).collect();
-        assert_eq!(series.len(), MAX_KEYS);
-        assert!(series.iter().all(|line| line.len() < 300));
-        assert_eq!(series.iter().filter(|line| line.contains("key=\"0000\"")).count(), 1);
-        assert!(text.contains("key=\"0999\"") && !text.contains("key=\"1000\""), "those that expire first are kept");
-    }
-
-    #[test]
-    fn keys_of_a_source_that_is_gone_have_no_series_and_others_keep_theirs() {
-        let metrics = Metrics::new();
-        metrics.key("AA", "k8s://ns/one/a.pgp", Some(1.0));
-        metrics.key("BB", "k8s://ns/one", Some(1.0));
-        metrics.key("CC", "k8s://ns/one2/a.pgp", Some(1.0));
-        metrics.forget_keys("k8s://ns/one");
-        let text = metrics.encode();
-        assert!(!text.contains("key=\"AA\"") && !text.contains("key=\"BB\"") && text.contains("key=\"CC\""));
-        assert!(text.lines().any(|line| line == "podseal_keys 1"));
-    }
-
-    #[test]
-    fn h18_traffic_makes_no_new_series() {
-        let metrics = Metrics::new();
-        let before = metrics.encode().lines().count();
-        for status in 0..1000 {
-            metrics.upstream(UpstreamKind::Token, Duration::from_millis(u64::from(status)), Ok(status));
-        }
-        metrics.whitelisted("made up");
-        assert_eq!(metrics.encode().lines().count(), before);
     }
 }
