@@ -21,6 +21,9 @@ impl Directory {
     pub(super) fn create(given: Option<&Path>) -> Result<Self, String> {
         let Some(path) = given else { return Self::temporary() };
         let cannot = |error: std::io::Error| format!("--dir {}: {error}", path.display());
+        if path.exists() && !path.is_dir() {
+            return Err(format!("--dir {}: not a directory", path.display()));
+        }
         DirBuilder::new().recursive(true).create(path).map_err(cannot)?;
         if path.read_dir().map_err(cannot)?.next().is_some() {
             return Err(format!("--dir {}: the directory is not empty; name an empty or a new one", path.display()));
@@ -110,13 +113,18 @@ Try next:
 pub(super) fn what_runs(demo: &Demo, directory: &Directory, program: &str) -> String {
     let Places { registry, .. } = &demo.places;
     let webhook = demo.webhook.address;
+    let proxies = if super::has_proxy() {
+        "  export NO_PROXY=\"$NO_PROXY,127.0.0.1\" no_proxy=\"$no_proxy,127.0.0.1\"   # no proxy leads here\n"
+    } else {
+        ""
+    };
     let end = if directory.own { "ends it and removes $D" } else { "ends it and leaves $D as it is" };
     format!(
         "
 Everything keeps running; Ctrl-C {end}. In another terminal:
 
   D={dir}
-
+{proxies}
   # the same decision by the command line: exit status 0 allowed, 1 denied, 2 could not decide
   {program} check -f \"$D\"/pods/signed.yaml --policy \"$D\"/policies
   {program} check -f \"$D\"/pods/unsigned.yaml --policy \"$D\"/policies
@@ -124,13 +132,13 @@ Everything keeps running; Ctrl-C {end}. In another terminal:
   {program} check --image {registry}/platform/api:1 --policy \"$D\"/policies -o json
 
   # ask the webhook as a Kubernetes API server does
-  curl --noproxy '*' --cacert \"$D\"/ca.crt -H 'Content-Type: application/json' \\
+  curl -sS --cacert \"$D\"/ca.crt -H 'Content-Type: application/json' \\
     -d @\"$D\"/reviews/tampered.json https://{webhook}/validate
-  curl --noproxy '*' --cacert \"$D\"/ca.crt https://{webhook}/metrics
+  curl -sS --cacert \"$D\"/ca.crt https://{webhook}/metrics
 
   # look into the registry
-  curl --noproxy '*' --cacert \"$D\"/ca.crt https://{registry}/v2/_catalog
-  curl --noproxy '*' --cacert \"$D\"/ca.crt https://{registry}/v2/shop/web/manifests/1
+  curl -sS --cacert \"$D\"/ca.crt https://{registry}/v2/_catalog
+  curl -sS --cacert \"$D\"/ca.crt https://{registry}/v2/shop/web/manifests/1
 
 Change \"$D\"/policies/policies.yaml or a Pod and check again; the running webhook keeps what it started with.
 ",

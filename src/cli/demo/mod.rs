@@ -40,7 +40,10 @@ use super::runtime;
 
 /// Ended by the user before the end, as shells count it.
 const INTERRUPTED: u8 = 130;
-/// Variables that would send requests for 127.0.0.1 to a proxy.
+const LOOPBACK: &str = "127.0.0.1";
+/// Variables that spare hosts from proxies, in the two ways in which programs read them.
+const NO_PROXIES: [&str; 2] = ["NO_PROXY", "no_proxy"];
+/// Variables that send requests to a proxy.
 const PROXIES: [&str; 6] = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
 /// An error for the user from one of a step's own.
@@ -49,14 +52,9 @@ fn failed<E: Display>(step: &str) -> impl Fn(E) -> String + '_ {
 }
 
 pub(super) fn run(command: &DemoCommand, verbose: u8) -> ExitCode {
-    let told = leave_proxies().and_then(|()| {
+    let told = spare_loopback().and_then(|()| {
         let _logs = super::serve::logs(LogFormat::Text, verbose, "off")?;
-        runtime()?.block_on(async {
-            tokio::select! {
-                told = tell(command) => told,
-                () = interrupted() => Ok(ExitCode::from(INTERRUPTED)),
-            }
-        })
+        runtime()?.block_on(tell(command))
     });
     told.unwrap_or_else(|error| {
         complain(&error);
@@ -64,20 +62,34 @@ pub(super) fn run(command: &DemoCommand, verbose: u8) -> ExitCode {
     })
 }
 
-/// Starts over without proxies: the demo talks to this machine alone, and the webhook would ask the proxy for it.
-fn leave_proxies() -> Result<(), String> {
+/// Whether requests may go to a proxy.
+fn has_proxy() -> bool {
+    PROXIES.iter().any(|name| std::env::var_os(name).is_some())
+}
+
+/// Starts over with loopback spared from proxies, if there are any: the webhook would ask them for the demo's registry.
+fn spare_loopback() -> Result<(), String> {
     use std::os::unix::process::CommandExt as _;
-    if PROXIES.iter().all(|name| std::env::var_os(name).is_none()) {
+    let told = NO_PROXIES.map(|name| (name, std::env::var(name).unwrap_or_default()));
+    if !has_proxy() || told.iter().all(|(_, hosts)| spares_loopback(hosts)) {
         return Ok(());
     }
     let program = std::env::current_exe().map_err(failed("find this program"))?;
     let mut again = std::process::Command::new(program);
-    again.args(std::env::args_os().skip(1));
-    for name in PROXIES {
-        again.env_remove(name);
+    let mut arguments = std::env::args_os();
+    if let Some(name) = arguments.next() {
+        again.arg0(name);
+    }
+    again.args(arguments);
+    for (name, hosts) in told {
+        again.env(name, format!("{hosts},{LOOPBACK}"));
     }
     // Returns only when it failed.
-    Err(failed("start again without proxies")(again.exec()))
+    Err(failed("start again with NO_PROXY for this machine")(again.exec()))
+}
+
+fn spares_loopback(hosts: &str) -> bool {
+    hosts.split(',').any(|host| host.trim() == LOOPBACK)
 }
 
 /// Waits for Ctrl-C or a request to end.
@@ -149,8 +161,37 @@ fn difference(row: &Row<'_>) -> Option<String> {
 async fn tell(command: &DemoCommand) -> Result<ExitCode, String> {
     // First, so that a bad --dir is said at once.
     let directory = if command.keep { Some(Directory::create(command.dir.as_deref())?) } else { None };
-    let demo = Demo::start().await?;
-    print(&introduction(&demo));
+    let played = async {
+        let demo = Demo::start().await?;
+        let differences = play_all(&demo).await?;
+        Ok::<_, String>((demo, differences))
+    };
+    let (demo, differences) = tokio::select! {
+        played = played => played?,
+        () = interrupted() => return Ok(ExitCode::from(INTERRUPTED)),
+    };
+    for difference in &differences {
+        complain(&format!("wrong answer for {difference}"));
+    }
+    if !differences.is_empty() {
+        return Ok(ExitCode::FAILURE);
+    }
+    match directory {
+        Some(directory) => {
+            directory.write(&demo)?;
+            print(&files::what_runs(&demo, &directory, &files::program()));
+            interrupted().await;
+            print("\n");
+        }
+        None => print(&files::what_next(&files::program())),
+    }
+    demo.webhook.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the story; gives the answers that were not as they must be.
+async fn play_all(demo: &Demo) -> Result<Vec<String>, String> {
+    print(&introduction(demo));
     let (mut differences, width) = (Vec::new(), table::width());
     let mut took = Duration::ZERO;
     print(&table::head(width));
@@ -160,60 +201,44 @@ async fn tell(command: &DemoCommand) -> Result<ExitCode, String> {
         took += row.first + row.again;
         print(&table::row(i + 1, &row, width));
     }
-    let outcome = if differences.is_empty() {
-        print(&format!("\nAll {} answers are as they must be ({:.1} s).\n", demo.scenes.len(), took.as_secs_f64()));
-        match directory {
-            Some(directory) => keep(&demo, directory).await?,
-            None => print(&files::what_next(&files::program())),
-        }
-        ExitCode::SUCCESS
-    } else {
-        for difference in &differences {
-            complain(&format!("wrong answer for {difference}"));
-        }
-        ExitCode::FAILURE
-    };
-    demo.webhook.stop().await;
-    Ok(outcome)
-}
-
-/// Leaves everything running, with files and commands to try it, until Ctrl-C.
-async fn keep(demo: &Demo, directory: Directory) -> Result<(), String> {
-    directory.write(demo)?;
-    print(&files::what_runs(demo, &directory, &files::program()));
-    interrupted().await;
-    print("\n");
-    Ok(())
+    let count = demo.scenes.len();
+    print(&match differences.len() {
+        0 => format!("\nAll {count} answers are as they must be ({:.1} s).\n", took.as_secs_f64()),
+        wrong => format!("\n{wrong} of {count} answers are NOT as they must be.\n"),
+    });
+    Ok(differences)
 }
 
 fn introduction(demo: &Demo) -> String {
     let host = &demo.places.registry;
     format!(
         "\
-podseal lets only Pods run whose images carry a signature that your policy trusts. This demo started
+podseal lets only Pods run whose images carry a signature that your policy trusts.
+This demo started
 
-  a registry         {registry:24}  with some images in it
-  a signature store  {store:24}  with the image maker's OpenPGP signatures
-  the webhook        {webhook:24}  which a Kubernetes API server asks before it stores a Pod
+  a registry         {registry:23}  with some images in it
+  a signature store  {store:23}  with the image maker's OpenPGP signatures
+  the webhook        {webhook:23}  asked by a Kubernetes API server before it stores a Pod
 
 and gives the webhook this policy:
 
-{policies}
+  {policies}
+
 and a whitelist of images that need no signature: {host}/tools/*
 
-Now somebody tries to run these Pods. The webhook is asked about each one twice, over HTTPS. The first time it
-fetches and verifies signatures, the second time it may use what it found before. Below each Pod is what podseal
-says about it, with digests cut short.
+Now somebody tries to run these Pods. The webhook is asked about each one twice, over HTTPS: the
+first time it fetches and verifies signatures, the second time it may use what it found before.
+Below each Pod is what podseal says about it, with digests cut short.
 
   allowed    the Pod may run
-  DENIED     it may not, and the reason is what is written to its owner
-  UNDECIDED  it may not run now, because something needed for a verdict failed; such answers are never kept
+  DENIED     it may not, for the reason that its owner reads
+  UNDECIDED  it may not run now: something needed for a verdict failed (such an answer is never kept)
   warned     the object is stored, but its Pods would be denied
 
 ",
         registry = format!("https://{host}"),
         store = format!("http://{}", demo.places.store),
         webhook = format!("https://{}", demo.webhook.address),
-        policies = demo.texts.policies.lines().map(|line| format!("  {line}\n")).collect::<String>(),
+        policies = demo.texts.policies.trim_end().replace('\n', "\n  "),
     )
 }

@@ -25,7 +25,7 @@ pub(super) const BUNDLE_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+j
 pub(super) const SIGNATURE_PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
 const STATEMENT_TYPE: &str = "application/vnd.in-toto+json";
 
-/// An image maker with an OpenPGP key (Ed25519).
+/// An image maker with a key pair (Ed25519) as gpg makes it.
 pub(super) struct ImageMaker(Cert);
 
 impl ImageMaker {

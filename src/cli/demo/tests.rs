@@ -12,6 +12,7 @@ use crate::cli::check;
 async fn every_answer_is_as_it_must_be_and_for_the_right_reason() {
     let demo = Demo::start().await.unwrap();
     assert!(demo.scenes.len() >= 12);
+    assert!(introduction(&demo).lines().all(|line| line.chars().count() <= 100));
     for scene in &demo.scenes {
         let row = demo.play(scene).await.unwrap();
         assert_eq!(difference(&row), None);
@@ -37,9 +38,14 @@ async fn check_agrees_with_the_kept_demo() {
     let demo = Demo::start().await.unwrap();
     let directory = Directory::create(None).unwrap();
     directory.write(&demo).unwrap();
-    for (name, code) in
-        [("signed", 0), ("cosign-bundle", 0), ("whitelisted", 0), ("unsigned", 1), ("replayed", 1), ("store-down", 2)]
-    {
+    for scene in &demo.scenes {
+        let code = match scene.expected {
+            scenes::Expected::Allowed => 0,
+            // Templates are judged as Pods.
+            scenes::Expected::Denied | scenes::Expected::Warned => 1,
+            scenes::Expected::Undecided => 2,
+        };
+        let name = scene.name;
         let file = directory.path().join(format!("pods/{name}.yaml"));
         let arguments = Arguments::try_parse_from([
             "podseal".as_ref(),
@@ -56,6 +62,16 @@ async fn check_agrees_with_the_kept_demo() {
         assert_eq!(got, ExitCode::from(code), "{name}");
     }
     demo.webhook.stop().await;
+}
+
+#[test]
+fn loopback_must_be_named_to_be_spared_by_proxies() {
+    for spared in ["127.0.0.1", "localhost,127.0.0.1", "a, 127.0.0.1 ,b"] {
+        assert!(spares_loopback(spared), "{spared}");
+    }
+    for other in ["", "localhost", "127.0.0.10", "x127.0.0.1"] {
+        assert!(!spares_loopback(other), "{other}");
+    }
 }
 
 #[test]
