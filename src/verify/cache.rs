@@ -133,11 +133,12 @@ mod tests {
     #[test]
     fn f14_lifetime_ends_with_the_earliest_expiry() {
         let lifetime = Lifetime(CacheLimits::default());
+        let ends_in_five = verdict(true, Some(Duration::from_secs(5)));
         let now = SystemTime::now();
         let of = |v: &Verdict| lifetime.of(v, now);
         assert_eq!(of(&verdict(true, None)), Duration::from_secs(600));
         assert_eq!(of(&verdict(false, None)), Duration::from_secs(10));
-        assert!(of(&verdict(true, Some(Duration::from_secs(5)))) <= Duration::from_secs(5));
+        assert!(of(&ends_in_five) <= Duration::from_secs(5));
         let expired = Verdict { valid_until: Some(now - Duration::from_secs(1)), ..(*verdict(true, None)).clone() };
         assert_eq!(of(&expired), Duration::ZERO);
     }

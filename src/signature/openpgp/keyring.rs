@@ -161,7 +161,7 @@ pub(super) fn valid_user_ids<'a>(cert: &ValidCert<'a>) -> impl Iterator<Item = &
 
 /// The address in a User ID, lower case.
 fn address(user_id: &UserID) -> Option<String> {
-    user_id.email().ok().flatten().map(str::to_lowercase)
+    user_id.email().ok().flatten().map(str::to_ascii_lowercase)
 }
 
 fn collect(collected: &mut BTreeMap<Fingerprint, Collected>, file: &str, cert: Cert, problems: &mut Vec<String>) {

@@ -1,0 +1,40 @@
+# Each target is what CI calls; see .ci/run.
+CARGO ?= cargo
+TOOLS := tests/tools/bin
+
+.PHONY: all demo test unit tools lint fmt deny generate bench build clean
+
+all: build
+
+build: ## the release binary, target/release/podseal
+	$(CARGO) build --locked --release
+
+demo: ## the whole story on this machine, with nothing installed
+	$(CARGO) run --locked --quiet -- demo
+
+test: tools ## everything, with the real servers; fails if anything was skipped
+	PODSEAL_REQUIRE_SERVERS=1 $(CARGO) test --locked
+
+unit: ## what needs no servers; the rest is skipped and says so
+	$(CARGO) test --locked
+
+tools: ## installs and builds the real servers that the tests drive
+	tests/tools/install.sh
+
+lint: fmt deny ## format, lints, licences
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+fmt:
+	$(CARGO) fmt --check
+
+deny: tools ## licences, sources, bans; advisories where the advisory database can be had
+	$(TOOLS)/cargo-deny --offline check bans licenses sources
+
+generate: ## writes the generated files anew
+	UPDATE_GENERATED=1 $(CARGO) test --locked --lib generated
+
+bench: tools ## speed and memory side by side, as ratios
+	$(CARGO) bench --locked --bench webhook
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,28 @@
+//! What the integration tests are made of.
+//!
+//! ```text
+//!   harness     trials: skipped without servers, logs with a failure        tools     where the programs are
+//!   scratch     the folder of the run, and its end in every case            process   a server: ready, log, killed
+//!   pki, http   certificates, an HTTP client that trusts them                ports     free ones
+//!   cluster     etcd + kube-apiserver, kubectl, policies, webhook objects    podseal   the binary under test
+//!   registry    referrers-registry, Debian's registry, tiny images           store     nginx with a lookaside tree
+//!   signer      GnuPG homes, skopeo, cosign                                  review    AdmissionReviews without kubectl
+//! ```
+
+// No single set of tests uses all of it.
+#![allow(dead_code)]
+
+pub mod cluster;
+pub mod harness;
+pub mod http;
+pub mod pki;
+pub mod podseal;
+pub mod ports;
+pub mod process;
+pub mod registry;
+pub mod review;
+pub mod scratch;
+pub mod signer;
+pub mod store;
+pub mod text;
+pub mod tools;

@@ -1,0 +1,9 @@
+//! Those who sign: GnuPG with skopeo, and cosign.
+
+mod cosign;
+mod gpg;
+mod skopeo;
+
+pub use cosign::{CosignKey, Format, KeyKind};
+pub use gpg::{Gpg, GpgKey, KeySpec, SignSpec};
+pub use skopeo::{Payload, Skopeo};

@@ -1,0 +1,143 @@
+//! Where the programs are that the tests drive.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What a test wants to have at hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// etcd, kube-apiserver and kubectl.
+    Cluster,
+    /// A registry with the referrers API, and images to push.
+    Registry,
+    /// Debian's registry, without the referrers API.
+    DebianRegistry,
+    /// GnuPG and skopeo.
+    Gpg,
+    /// cosign and openssl, which makes its odder keys.
+    Cosign,
+    /// nginx, which serves a lookaside tree.
+    Store,
+}
+
+impl Need {
+    fn programs(self) -> &'static [&'static str] {
+        match self {
+            Self::Cluster => &["etcd", "kube-apiserver", "kubectl"],
+            Self::Registry => &["referrers-registry", "crane"],
+            Self::DebianRegistry => &["docker-registry", "crane"],
+            Self::Gpg => &["gpg", "gpgconf", "skopeo"],
+            Self::Cosign => &["cosign", "openssl"],
+            Self::Store => &["nginx"],
+        }
+    }
+}
+
+/// One line that names the missing programs and the way out; `None` when all are there.
+pub fn missing(needs: &[Need]) -> Option<String> {
+    let wanted: BTreeSet<_> = needs.iter().flat_map(|need| need.programs()).copied().collect();
+    let missing: Vec<_> = wanted.into_iter().filter(|program| find(program).is_none()).collect();
+    (!missing.is_empty()).then(|| format!("missing: {}; tests/tools/install.sh installs them", missing.join(", ")))
+}
+
+/// The program in `tests/tools/bin` or, as Debian packages, on the path.
+fn find(program: &str) -> Option<PathBuf> {
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/bin");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = [installed].into_iter().chain(std::env::split_paths(&path));
+    let folders = folders.chain(["/usr/sbin".into(), "/usr/bin".into()]);
+    folders.map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+/// A program that runs on until it is killed.
+pub fn server(program: &str) -> Command {
+    Command::new(find(program).unwrap_or_else(|| panic!("{program} is missing")))
+}
+
+/// A program that does one thing, and is stopped when it takes two minutes over it.
+pub fn command(program: &str) -> Command {
+    once(&find(program).unwrap_or_else(|| panic!("{program} is missing")))
+}
+
+/// The same for a program whose file is known.
+pub fn once(file: &Path) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", "120"]).arg(file);
+    command
+}
+
+/// What a program said and how it ended.
+#[derive(Debug, Clone)]
+pub struct Ran {
+    /// The command as it was started.
+    pub command: String,
+    /// Exit status; `None` after a signal.
+    pub code: Option<i32>,
+    /// Standard output, not necessarily text.
+    pub bytes: Vec<u8>,
+    /// Standard output as text.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Whether it ended with 0.
+    pub fn ok(&self) -> bool {
+        self.code == Some(0)
+    }
+
+    /// Itself when it ended with 0.
+    #[track_caller]
+    pub fn succeeded(self) -> Self {
+        assert!(self.ok(), "{self}");
+        self
+    }
+
+    /// Itself when it ended with something else than 0.
+    #[track_caller]
+    pub fn failed(self) -> Self {
+        assert!(!self.ok(), "expected to fail: {self}");
+        self
+    }
+
+    /// Standard output without the blanks around it.
+    pub fn line(&self) -> &str {
+        self.stdout.trim()
+    }
+}
+
+impl std::fmt::Display for Ran {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}\nended with {:?}\n{}{}", self.command, self.code, self.stdout, self.stderr)
+    }
+}
+
+/// Runs a command to its end.
+#[must_use]
+pub fn run(command: &mut Command) -> Ran {
+    run_with(command, &[])
+}
+
+/// Runs a command to its end with this on its standard input.
+#[must_use]
+pub fn run_with(command: &mut Command, input: &[u8]) -> Ran {
+    let text = format!("{command:?}");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{text}: {error}"));
+    let mut stdin = child.stdin.take().unwrap();
+    let output = std::thread::scope(|scope| {
+        // A program that does not read its input to the end is none of the writer's concern.
+        scope.spawn(move || drop(stdin.write_all(input)));
+        child.wait_with_output().unwrap()
+    });
+    Ran {
+        command: text,
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        bytes: output.stdout,
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
