@@ -1,4 +1,4 @@
-//! Integration tests against real servers: etcd and kube-apiserver, registries, GnuPG, skopeo, cosign, nginx.
+//! Integration tests against real servers: etcd and kube-apiserver, registries, gpg, skopeo, cosign, nginx.
 //!
 //! `tests/tools/install.sh` puts the servers in place. A trial whose servers are missing is ignored with a line that says
 //! so; with `PODSEAL_REQUIRE_SERVERS=1` it fails. `PODSEAL_KEEP=1` keeps the files of the run for a look afterwards.
@@ -11,6 +11,7 @@
 
 mod differential_cosign;
 mod differential_gpg;
+mod layering;
 mod quickstart;
 mod servers;
 mod support;
@@ -18,7 +19,12 @@ mod support;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let trials =
-        [servers::trials(), quickstart::trials(), differential_gpg::trials(), differential_cosign::trials()];
+    let trials = [
+        layering::trials(),
+        servers::trials(),
+        quickstart::trials(),
+        differential_gpg::trials(),
+        differential_cosign::trials(),
+    ];
     support::harness::run(trials.into_iter().flatten().collect())
 }
