@@ -12,7 +12,7 @@ use super::pod::Credentials;
 use crate::cluster::{Freshness, SecretData};
 use crate::domain::digest::Digest;
 use crate::domain::image::ImageRef;
-use crate::domain::policy::{Entry, ObjectRef, SignedCheck};
+use crate::domain::policy::{Entry, GpgCheck, ObjectRef, SignedCheck};
 use crate::domain::scope::HostPattern;
 use crate::domain::verdict::{Cause, Failure, Method, Pass, Refusal, RefusalKind};
 use crate::fault::{Fault, FaultKind};
@@ -70,7 +70,13 @@ pub(super) struct Material {
     pub(super) resolved: bool,
     pub(super) cosign: Option<Result<Arc<SecretData>, Fault>>,
     pub(super) gpg: Option<Result<Arc<SecretData>, Fault>>,
-    pub(super) store: Option<StoreUrl>,
+    pub(super) store: Option<Store>,
+}
+
+/// A signature store and how it is reached.
+pub(super) struct Store {
+    pub(super) url: StoreUrl,
+    pub(super) access: Access,
 }
 
 type Judged = Result<Pass, Vec<Failure>>;
@@ -120,10 +126,8 @@ impl Subject<'_> {
             Some(gpg) => Some(self.key_secret(&gpg.key_ref).await),
             None => None,
         };
-        let registries_d = self.verifier.registries_d.load();
-        let store = match check.gpg.as_ref().map(|g| &g.lookaside) {
-            Some(Some(lookaside)) => Some(StoreUrl::from_policy(lookaside).map_err(configuration)?),
-            Some(None) => registries_d.lookaside(self.image).cloned(),
+        let store = match &check.gpg {
+            Some(gpg) => self.store(gpg, &access)?,
             None => None,
         };
         let hash = |secret: &Option<Result<Arc<SecretData>, Fault>>| match secret {
@@ -135,7 +139,7 @@ impl Subject<'_> {
             reference: self.image.identity_form().to_string(),
             digest: digest.clone(),
             keys: [hash(&cosign), hash(&gpg), ca.as_ref().map_or([0; 32], |(_, hash)| *hash)],
-            store: store.as_ref().map(ToString::to_string),
+            store: store.as_ref().map(|store| store.url.to_string()),
             credentials: scope,
             namespace: (tenant && scope != [0; 32]).then(|| self.namespace.into()),
         };
@@ -218,6 +222,20 @@ impl Subject<'_> {
         let digest = found.ok_or_else(|| self.not_found())?;
         digests.learn(cluster, digest.clone());
         Ok(digest)
+    }
+
+    /// The store of the policy, else that of registries.d. Only what a namespaced policy names is kept from addresses
+    /// such as loopback; a store of the administrator may be anywhere.
+    fn store(&self, gpg: &GpgCheck, access: &Access) -> Result<Option<Store>, Cause> {
+        let (url, guarded) = match &gpg.lookaside {
+            Some(lookaside) => (StoreUrl::from_policy(lookaside).map_err(configuration)?, !self.entry.is_cluster()),
+            None => match self.verifier.registries_d.load().lookaside(self.image) {
+                Some(url) => (url.clone(), false),
+                None => return Ok(None),
+            },
+        };
+        let transport = Transport { guarded, ..access.transport.clone() };
+        Ok(Some(Store { url, access: Access { transport, ..access.clone() } }))
     }
 
     async fn check_bytes(&self, material: &Material) -> Result<(), Cause> {

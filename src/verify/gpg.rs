@@ -40,17 +40,21 @@ impl GpgMethod<'_> {
         let (repository, digest) = (self.subject.image.repository(), &self.material.digest);
         let mut best = Best::new();
         for number in 1..=MAX_SIGNATURES {
-            let fetched = verifier.upstream.signature(store, repository, digest, number, &self.material.access).await;
+            let fetched = verifier.upstream.signature(&store.url, repository, digest, number, &store.access).await;
             let Some(blob) = fetched.map_err(Cause::Undecided)? else {
-                return Err(Cause::Refused(best.into_refusal(|| format!("no signature for {digest} in {store}"))));
+                return Err(Cause::Refused(
+                    best.into_refusal(|| format!("no signature for {digest} in {}", store.url)),
+                ));
             };
             match self.check_one(&keyring, &blob) {
                 Ok(pass) => return Ok(pass),
                 Err(refusal) => best.add(refusal),
             }
         }
-        let message =
-            format!("{store} holds {MAX_SIGNATURES} or more signatures for {digest} and none of the first passes");
+        let message = format!(
+            "{} holds {MAX_SIGNATURES} or more signatures for {digest} and none of the first passes",
+            store.url
+        );
         Err(Cause::Undecided(Fault::new(FaultKind::TooLarge, message)))
     }
 

@@ -2,9 +2,7 @@
 
 use crate::support::opinions::{Answer, Deviation};
 
-pub(super) const LIST: &[Deviation] = &[
-    refuses("key dsa1024", "DSA of 1024 bits is too weak"),
-];
+pub(super) const LIST: &[Deviation] = &[refuses("key dsa1024", "DSA of 1024 bits is too weak")];
 
 const fn refuses(case: &'static str, reason: &'static str) -> Deviation {
     Deviation { case, podseal: Answer::Refuses, reason }

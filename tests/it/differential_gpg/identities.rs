@@ -76,13 +76,16 @@ fn fixed(world: &World) -> Vec<Case> {
     let reference = |case: Case, name: &str| {
         case.identity(json!({"type": "exactReference", "dockerReference": name})).image(world.image.pinned())
     };
-    let repository = |case: Case, name: &str| {
-        case.identity(json!({"type": "exactRepository", "dockerRepository": name}))
-    };
+    let repository =
+        |case: Case, name: &str| case.identity(json!({"type": "exactRepository", "dockerRepository": name}));
     let signed = "registry.local/k8s/a:1";
     vec![
         signed_as(world, reference(world.accepted("exactReference"), signed), signed),
-        signed_as(world, reference(world.refused("exactReference, another tag", wrong), "registry.local/k8s/a:2"), signed),
+        signed_as(
+            world,
+            reference(world.refused("exactReference, another tag", wrong), "registry.local/k8s/a:2"),
+            signed,
+        ),
         signed_as(world, reference(world.refused("exactReference, another", wrong), "registry.local/k8s/b:1"), signed),
         signed_as(world, reference(world.refused("exactReference, own name", wrong), signed), &world.image.tagged()),
         signed_as(world, repository(world.accepted("exactRepository"), "registry.local/k8s/a"), signed),
@@ -110,13 +113,23 @@ fn remapped(world: &World) -> Vec<Case> {
     vec![
         case(world.accepted("remapIdentity, the host"), host, local, "registry.local/alt/a:1"),
         case(world.accepted("remapIdentity, a path"), &team, "registry.local/k8s/deep", "registry.local/k8s/deep/a:1"),
-        case(world.accepted("remapIdentity, the whole name"), &format!("{team}/a"), "registry.local/b", "registry.local/b:1"),
+        case(
+            world.accepted("remapIdentity, the whole name"),
+            &format!("{team}/a"),
+            "registry.local/b",
+            "registry.local/b:1",
+        ),
         case(world.refused("remapIdentity, another tag", wrong), host, local, "registry.local/alt/a:2"),
         case(world.accepted("remapIdentity, digest, another tag"), host, local, "registry.local/alt/a:2").image(pinned),
         case(world.refused("remapIdentity, own name", wrong), host, local, &own),
         case(world.accepted("remapIdentity, another prefix, own name"), "quay.io", local, &own),
         case(world.refused("remapIdentity, another prefix", wrong), "quay.io", local, "registry.local/alt/a:1"),
-        case(world.refused("remapIdentity, part of a component", wrong), &part, "registry.local/x", "registry.local/xt/a:1"),
+        case(
+            world.refused("remapIdentity, part of a component", wrong),
+            &part,
+            "registry.local/x",
+            "registry.local/xt/a:1",
+        ),
         case(world.accepted("remapIdentity, part of a component, own name"), &part, "registry.local/x", &own),
     ]
 }
@@ -133,7 +146,11 @@ fn docker_hub(world: &World) -> Vec<Case> {
         signed_as(world, reference(world.accepted("short rule, long signature"), "a:1"), long),
         signed_as(world, reference(world.accepted("long rule, short signature"), long), "a:1"),
         signed_as(world, reference(world.accepted("rule without library"), "docker.io/a:1"), long),
-        signed_as(world, reference(world.accepted("signature by index.docker.io"), long), "index.docker.io/library/a:1"),
+        signed_as(
+            world,
+            reference(world.accepted("signature by index.docker.io"), long),
+            "index.docker.io/library/a:1",
+        ),
         signed_as(
             world,
             reference(world.accepted("signature by registry-1.docker.io"), long),

@@ -32,7 +32,8 @@ fn algorithms(world: &World) -> Vec<Case> {
 }
 
 fn digests(world: &World) -> Vec<Case> {
-    let signed = |hash| world.gpg.sign_with(&world.key, &world.payload().bytes(), &SignSpec { hash, ..SignSpec::default() });
+    let signed =
+        |hash| world.gpg.sign_with(&world.key, &world.payload().bytes(), &SignSpec { hash, ..SignSpec::default() });
     let old = ["--cert-digest-algo", "SHA1", "--quick-generate-key", "sha1@registry.local", "ed25519", "sign", "never"];
     world.gpg.gpg(None, &old, b"").succeeded();
     let listed = world.gpg.gpg(None, &["--with-colons", "--list-keys", "sha1@registry.local"], b"").succeeded().stdout;
@@ -111,7 +112,8 @@ fn revocation(world: &World) -> Vec<Case> {
     let before = gpg.export(&[&key]);
     gpg.revoke(&key);
     let copies = vec![before, gpg.export(&[&key])];
-    cases.push(world.refused("key revoked in one of two copies", "is revoked").signature(world, signature).keys(copies));
+    cases
+        .push(world.refused("key revoked in one of two copies", "is revoked").signature(world, signature).keys(copies));
 
     let (key, by_primary) = old(world, "never");
     let subkey = gpg.add_subkey(&key, "ed25519", "sign", "never", Some(MADE));

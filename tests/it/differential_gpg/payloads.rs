@@ -61,9 +61,8 @@ fn claims(world: &World) -> Vec<Case> {
 
 fn optional(world: &World) -> Vec<Case> {
     let accepted = |name, value: Value| changed(world, world.accepted(name), |payload| payload["optional"] = value);
-    let refused = |name, value: Value| {
-        changed(world, world.refused(name, "optional"), |payload| payload["optional"] = value)
-    };
+    let refused =
+        |name, value: Value| changed(world, world.refused(name, "optional"), |payload| payload["optional"] = value);
     vec![
         accepted("optional is empty", json!({})),
         accepted("unknown optional members", json!({"more": {"deep": [1, null, {"a": "b"}]}, "creator": "c"})),

@@ -37,9 +37,7 @@ fn numbers(world: &World) -> Vec<Case> {
 fn indexes(world: &World) -> Vec<Case> {
     let child = world.registry.push("alt/i:child");
     let index = world.registry.push_index("alt/i:1", &[&child]);
-    let sign = |image: &Image| {
-        world.gpg.sign(&world.key, &Payload::new(&image.digest, &index.tagged()).bytes())
-    };
+    let sign = |image: &Image| world.gpg.sign(&world.key, &Payload::new(&image.digest, &index.tagged()).bytes());
     let case = |mut case: Case, signed: &[&Image]| {
         case.image = index.tagged();
         case.options = &["--all"];

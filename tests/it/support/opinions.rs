@@ -87,7 +87,8 @@ impl Opinion {
     /// What `podseal check` says about an image under these objects. Its exit status and its report must agree.
     #[track_caller]
     pub fn podseal(image: &str, objects: &[Value]) -> Self {
-        let file = file("policy.json", json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string().as_bytes());
+        let file =
+            file("policy.json", json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string().as_bytes());
         let ran = podseal(&["check", "--policy", file.to_str().unwrap(), "--image", image, "-o", "json"]);
         let report: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran}"));
         let code = match report["images"][0]["verdict"].as_str() {
@@ -124,7 +125,8 @@ impl Table {
         let listed = |deviation: &&Deviation| !self.rows.iter().any(|row| row.case == deviation.case);
         errors.extend(self.deviations.iter().filter(listed).map(|d| format!("{}: a deviation without a case", d.case)));
         let repeated = |i: usize| self.rows[..i].iter().any(|row| row.case == self.rows[i].case);
-        errors.extend((0..self.rows.len()).filter(|&i| repeated(i)).map(|i| format!("{}: repeated", self.rows[i].case)));
+        errors
+            .extend((0..self.rows.len()).filter(|&i| repeated(i)).map(|i| format!("{}: repeated", self.rows[i].case)));
         assert!(errors.is_empty(), "{} of {} cases\n{}", errors.len(), self.rows.len(), errors.join("\n"));
         assert!(self.rows.len() >= least, "{} cases, fewer than {least}", self.rows.len());
     }
@@ -147,7 +149,9 @@ impl Table {
         match self.deviation(case) {
             None if ours != theirs => Some(format!("{case}: podseal {ours}, {} {theirs}{}", self.other, said())),
             Some(_) if ours == theirs => Some(format!("{case}: listed as a deviation, but both {ours}{}", said())),
-            Some(listed) if listed.podseal != podseal.answer => Some(format!("{case}: podseal {ours}, against the list")),
+            Some(listed) if listed.podseal != podseal.answer => {
+                Some(format!("{case}: podseal {ours}, against the list"))
+            }
             _ => None,
         }
     }

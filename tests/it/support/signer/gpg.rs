@@ -175,7 +175,8 @@ impl Gpg {
     /// What someone types at `gpg --edit-key`.
     #[track_caller]
     fn edit(&self, key: &GpgKey, at: Option<&str>, typed: &str) {
-        tools::run_with(self.dialogue(at).args(["--edit-key", &key.fingerprint]), typed.trim_start().as_bytes()).succeeded();
+        tools::run_with(self.dialogue(at).args(["--edit-key", &key.fingerprint]), typed.trim_start().as_bytes())
+            .succeeded();
     }
 
     /// gpg as one talks to it.
