@@ -39,7 +39,7 @@ use self::pod::Credentials;
 pub use self::cache::CacheLimits;
 pub use self::pod::PodContext;
 pub(crate) use self::report::clean;
-pub use self::report::{describe, reason_of};
+pub use self::report::{Line, describe, reason_of};
 
 /// What the administrator set for verification.
 #[derive(Debug, Clone)]
