@@ -47,7 +47,7 @@ impl Judged {
     }
 
     /// Early feedback for templates: everything that would deny a Pod becomes a warning.
-    pub(super) fn as_warnings(mut self) -> Self {
+    pub(super) fn into_warnings(mut self) -> Self {
         if !self.decision.allowed {
             let lines = self.lines.iter().map(|line| format!("Pods would be denied: {}", line.place_first()));
             let mut warnings: Vec<String> = lines.collect();

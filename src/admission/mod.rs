@@ -181,7 +181,7 @@ impl Admission {
             return Judged::refused(format!("the {} names more than {MAX_IMAGES} images", request.kind.kind));
         }
         let judged = self.judge(namespace, pod, images, deadline).await;
-        if template && self.config.templates == Templates::Warn { judged.as_warnings() } else { judged }
+        if template && self.config.templates == Templates::Warn { judged.into_warnings() } else { judged }
     }
 
     /// Judges each distinct image once, several at a time, by one generation of policies.

@@ -97,7 +97,7 @@ pub(super) struct SourceArguments {
 /// What both `serve` and `check` need to decide.
 #[derive(Debug, Args)]
 pub(super) struct DecisionArguments {
-    /// podseal's own namespace: whitelist ConfigMap, synced keys
+    /// podseal's own namespace: whitelist `ConfigMap`, synced keys
     #[arg(long, value_name = "NAME", default_value = "registry-system", env = "PODSEAL_NAMESPACE")]
     pub(super) own_namespace: String,
     /// Deny images when no policy exists at all
@@ -106,7 +106,7 @@ pub(super) struct DecisionArguments {
     /// Let namespaced policies only tighten registries that a cluster policy names
     #[arg(long)]
     pub(super) restrict_namespaces: bool,
-    /// Namespace whose Secrets and ConfigMaps every namespaced policy may name
+    /// Namespace whose Secrets and `ConfigMaps` every namespaced policy may name
     #[arg(long, value_name = "NAME")]
     pub(super) shared_namespace: Vec<String>,
     /// Namespace that is never judged, besides podseal's own and kube-system
@@ -175,7 +175,7 @@ pub(super) struct CheckCommand {
     /// File of Pods, Lists or objects with Pod templates, YAML or JSON; - is standard input
     #[arg(short, long, value_name = "FILE", required_unless_present = "image")]
     pub(super) filename: Vec<PathBuf>,
-    /// File or directory of policies, the whitelist ConfigMap, and the Secrets they name
+    /// File or directory of policies, the whitelist `ConfigMap`, and the Secrets they name
     #[arg(long, value_name = "FILE_OR_DIR")]
     pub(super) policy: Vec<PathBuf>,
     /// Namespace of objects that name none

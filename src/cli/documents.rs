@@ -109,7 +109,7 @@ fn flatten(origin: String, object: Value, depth: usize, documents: &mut Vec<Docu
     Ok(())
 }
 
-/// Policies, whitelist, Secrets, ConfigMaps and service accounts among documents.
+/// Policies, whitelist, Secrets, `ConfigMaps` and service accounts among documents.
 #[derive(Debug, Default)]
 pub(super) struct Configuration {
     pub(super) policies: Vec<Policy>,

@@ -110,14 +110,11 @@ async fn stopped(mut stopping: tokio::sync::watch::Receiver<bool>) {
 }
 
 async fn terminated() {
-    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        }
-        _ => {
-            error!("signals cannot be watched; only a kill ends this process");
-            std::future::pending::<()>().await;
-        }
+    if let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    } else {
+        error!("signals cannot be watched; only a kill ends this process");
+        std::future::pending::<()>().await;
     }
 }
 

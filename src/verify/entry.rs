@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use super::Verifier;
@@ -149,29 +150,39 @@ impl Subject<'_> {
 
     /// From the cache, or computed by one of those who ask at the same time.
     async fn cached(&self, key: VerdictKey, check: &SignedCheck, material: Material) -> (Judged, bool) {
-        let verifier = self.verifier;
-        if let Some(verdict) = verifier.verdicts.get(&key).await {
-            verifier.metrics.cache(true);
-            return (verdict.result.clone(), true);
+        let hit = self.verifier.verdicts.get(&key).await;
+        self.verifier.metrics.cache(hit.is_some());
+        match hit {
+            Some(verdict) => (verdict.result.clone(), true),
+            // Boxed: what only a miss needs would make every review's future several times as large.
+            None => (Box::pin(self.computed(key, check, material)).await, false),
         }
-        verifier.metrics.cache(false);
+    }
+
+    async fn computed(&self, key: VerdictKey, check: &SignedCheck, material: Material) -> Judged {
         // The slot comes before the flight: whoever computes for everybody has one, so a namespace that has used up its
         // own slots never holds up another one.
-        let slots = verifier.slots(self.namespace);
-        let Ok(Ok(_slot)) = timeout_at(self.deadline, slots.acquire()).await else {
-            let message = format!("too many verifications are under way for namespace {}", self.namespace);
-            return (undecided(Fault::new(FaultKind::Overloaded, message)), false);
-        };
+        let slots = self.verifier.slots(self.namespace);
+        let _slot = self.slot(&slots).await.map_err(|fault| vec![undecided(fault)])?;
         for last in [false, true] {
-            let flight = verifier.verdicts.compute(key.clone(), self.compute(check, &material));
+            let flight = self.verifier.verdicts.compute(key.clone(), self.compute(check, &material));
             match flight.await {
-                Ok(verdict) => return (verdict.result.clone(), false),
+                Ok(verdict) => return verdict.result.clone(),
                 // Another review's deadline was shorter than this one's: try once more by ourselves.
                 Err(failures) if !last && timed_out(&failures) && Instant::now() < self.deadline => {}
-                Err(failures) => return (Err((*failures).clone()), false),
+                Err(failures) => return Err((*failures).clone()),
             }
         }
-        (undecided(Fault::new(FaultKind::Timeout, "the time of this review ran out")), false)
+        Err(vec![undecided(Fault::new(FaultKind::Timeout, "the time of this review ran out"))])
+    }
+
+    /// A place among the namespace's verifications, before the deadline.
+    async fn slot<'a>(&self, slots: &'a Semaphore) -> Result<SemaphorePermit<'a>, Fault> {
+        if let Ok(Ok(slot)) = timeout_at(self.deadline, slots.acquire()).await {
+            return Ok(slot);
+        }
+        let message = format!("too many verifications are under way for namespace {}", self.namespace);
+        Err(Fault::new(FaultKind::Overloaded, message))
     }
 
     /// Tries the methods in order; the first success passes. `Err` when a fault leaves the verdict open.
@@ -213,12 +224,9 @@ impl Subject<'_> {
         }
         let tag = self.image.tag().unwrap_or("latest");
         let slots = self.verifier.slots(self.namespace);
-        let Ok(Ok(_slot)) = timeout_at(self.deadline, slots.acquire()).await else {
-            let message = format!("too many verifications are under way for namespace {}", self.namespace);
-            return Err(Cause::Undecided(Fault::new(FaultKind::Overloaded, message)));
-        };
-        let found =
-            self.verifier.upstream.resolve(self.image.repository(), tag, access).await.map_err(Cause::Undecided)?;
+        let _slot = self.slot(&slots).await.map_err(Cause::Undecided)?;
+        let found = Box::pin(self.verifier.upstream.resolve(self.image.repository(), tag, access)).await;
+        let found = found.map_err(Cause::Undecided)?;
         let digest = found.ok_or_else(|| self.not_found())?;
         digests.learn(cluster, digest.clone());
         Ok(digest)
@@ -267,7 +275,7 @@ impl Subject<'_> {
         }
     }
 
-    /// `ca.crt` of a Secret, else of a ConfigMap, with the object's hash.
+    /// `ca.crt` of a Secret, else of a `ConfigMap`, with the object's hash.
     async fn certificates(&self, reference: &ObjectRef) -> Result<(Arc<[u8]>, [u8; 32]), Fault> {
         if !self.may_name(reference) {
             return Err(unusable(reference));
@@ -313,8 +321,8 @@ fn configuration(message: String) -> Cause {
     Cause::Undecided(Fault::new(FaultKind::Configuration, message))
 }
 
-fn undecided(fault: Fault) -> Judged {
-    Err(vec![Failure { method: None, cause: Cause::Undecided(fault) }])
+fn undecided(fault: Fault) -> Failure {
+    Failure { method: None, cause: Cause::Undecided(fault) }
 }
 
 fn passed((pass, valid_until): (Pass, Option<std::time::SystemTime>)) -> Arc<Verdict> {

@@ -72,11 +72,11 @@ impl GpgMethod<'_> {
                 format!("signed as {:?}, which signedIdentity does not accept for this image", payload.reference);
             return Err(Refusal::new(RefusalKind::Identity, detail));
         }
-        let Some(signer) = gpg_signer_name(self.signers, &signed.signer) else {
+        let Some(name) = gpg_signer_name(self.signers, &signed.signer) else {
             let detail = format!("signed by {}, who is not among the listed signers", name_of(&signed.signer));
             return Err(Refusal::new(RefusalKind::Signer, detail));
         };
-        Ok((Pass { method: Some(Method::Gpg), signer: Some(signer) }, signed.valid_until))
+        Ok((Pass { method: Some(Method::Gpg), signer: Some(name) }, signed.valid_until))
     }
 }
 

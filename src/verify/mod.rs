@@ -48,7 +48,7 @@ pub struct VerifyConfig {
     pub options: Options,
     /// podseal's own namespace, whose synced key Secrets every policy may name.
     pub own_namespace: Arc<str>,
-    /// Further namespaces whose Secrets and ConfigMaps namespaced policies may name.
+    /// Further namespaces whose Secrets and `ConfigMaps` namespaced policies may name.
     pub shared_namespaces: Vec<String>,
     /// Verifications under way per namespace; more wait within their review's deadline.
     pub per_namespace: usize,
@@ -172,17 +172,18 @@ impl Verifier {
         namespace: &str,
         image: &Result<ImageRef, crate::domain::image::ImageRefError>,
     ) -> Route {
-        match route(&PolicySet::default(), &snapshot.whitelist, self.config.options, namespace, image) {
+        if let whitelisted
+        @ Route::Decided(Outcome::Allowed(Basis::WhitelistedImage(_) | Basis::WhitelistedNamespace)) =
+            route(&PolicySet::default(), &snapshot.whitelist, self.config.options, namespace, image)
+        {
             whitelisted
-            @ Route::Decided(Outcome::Allowed(Basis::WhitelistedImage(_) | Basis::WhitelistedNamespace)) => whitelisted,
-            _ => {
-                let missing = snapshot.missing.join(", ");
-                let fault = Fault::new(
-                    FaultKind::NotSynced,
-                    format!("podseal does not know these objects of the cluster yet: {missing}"),
-                );
-                Route::Decided(Outcome::Undecided(vec![without_entry(fault)]))
-            }
+        } else {
+            let missing = snapshot.missing.join(", ");
+            let fault = Fault::new(
+                FaultKind::NotSynced,
+                format!("podseal does not know these objects of the cluster yet: {missing}"),
+            );
+            Route::Decided(Outcome::Undecided(vec![without_entry(fault)]))
         }
     }
 
