@@ -40,6 +40,11 @@ struct Row {
 
 pub(super) fn run(command: &CheckCommand, verbose: u8) -> ExitCode {
     let _logs = super::serve::logs(super::args::LogFormat::Text, verbose, "error");
+    decide(command)
+}
+
+/// The command without its log, which is one for the whole process and so not for tests.
+pub(super) fn decide(command: &CheckCommand) -> ExitCode {
     match prepare(command) {
         Ok((subjects, configuration)) => match runtime() {
             Ok(runtime) => runtime.block_on(check(command, subjects, configuration)).unwrap_or_else(usage),
