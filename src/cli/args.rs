@@ -112,14 +112,11 @@ pub(super) struct DecisionArguments {
     /// Namespace that is never judged, besides podseal's own and kube-system
     #[arg(long, value_name = "NAME")]
     pub(super) exempt_namespace: Vec<String>,
-    /// What is done about Pod templates of Deployments, Jobs and the like
-    #[arg(long, value_enum, default_value_t = Templates::Warn)]
-    pub(super) templates: Templates,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct ServeCommand {
-    /// Kubeconfig file; without it the Pod's service account is used
+    /// Kubeconfig file; without it $KUBECONFIG, ~/.kube/config, or the Pod's service account
     #[arg(long, value_name = "FILE")]
     pub(super) kubeconfig: Option<PathBuf>,
     /// Address of the webhook
@@ -152,6 +149,12 @@ pub(super) struct ServeCommand {
     /// Time between "not ready" and the end of accepting connections when stopping
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub(super) drain_delay: Duration,
+    /// What is done about Pod templates of Deployments, Jobs and the like
+    #[arg(long, value_enum, default_value_t = Templates::Warn)]
+    pub(super) templates: Templates,
+    /// CA (PEM) of the clients that may ask for reviews; others get the probes alone
+    #[arg(long, value_name = "FILE")]
+    pub(super) client_ca: Option<PathBuf>,
     /// API server address that namespaced policies may not lead to, besides the one podseal itself uses
     #[arg(long, value_name = "IP")]
     pub(super) api_server_address: Vec<IpAddr>,

@@ -65,7 +65,7 @@ fn usage(error: &str) -> ExitCode {
 /// Reads all files; objects of the `-f` files that configure (policies, Secrets, …) count as such.
 fn prepare(command: &CheckCommand) -> Result<(Vec<Document>, Configuration), String> {
     let own = &command.decision.own_namespace;
-    let mut configuration = Configuration::default();
+    let mut configuration = Configuration::in_namespace(&command.namespace);
     for path in &command.policy {
         for document in documents::read(path)? {
             if !configuration.take(&document, own)? {
@@ -145,7 +145,7 @@ async fn judge(
     };
     let workload: Workload = read_workload(&subject.object).map_err(|e| format!("{}: {e}", subject.origin))?;
     let namespace = subject.text("/metadata/namespace").unwrap_or(&command.namespace);
-    let object = format!("{}/{}", kind.kind, subject.text("/metadata/name").unwrap_or(""));
+    let object = format!("{namespace}/{}/{}", kind.kind, subject.text("/metadata/name").unwrap_or(""));
     let exempt = &command.decision.exempt_namespace;
     if namespace == "kube-system"
         || namespace == command.decision.own_namespace
