@@ -135,7 +135,7 @@ pub(super) struct ServeCommand {
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(super) log_format: LogFormat,
     /// Reviews in flight; more are turned away at once
-    #[arg(long, value_name = "N", default_value_t = 512)]
+    #[arg(long, value_name = "N", default_value_t = 1024)]
     pub(super) max_in_flight: usize,
     /// How long a positive verdict is used again
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
@@ -176,16 +176,16 @@ pub(super) enum Format {
 #[derive(Debug, Args)]
 pub(super) struct CheckCommand {
     /// File of Pods, Lists or objects with Pod templates, YAML or JSON; - is standard input
-    #[arg(short, long, value_name = "FILE", required_unless_present = "image")]
+    #[arg(short, long, value_name = "FILE", num_args = 1.., required_unless_present = "image")]
     pub(super) filename: Vec<PathBuf>,
     /// File or directory of policies, the whitelist `ConfigMap`, and the Secrets they name
-    #[arg(long, value_name = "FILE_OR_DIR")]
+    #[arg(long, value_name = "FILE_OR_DIR", num_args = 1..)]
     pub(super) policy: Vec<PathBuf>,
     /// Namespace of objects that name none
     #[arg(short, long, value_name = "NAME", default_value = "default")]
     pub(super) namespace: String,
     /// Image to decide about, as if a Pod named it
-    #[arg(long, value_name = "REF")]
+    #[arg(long, value_name = "REF", num_args = 1..)]
     pub(super) image: Vec<String>,
     /// How results are printed
     #[arg(short, long, value_enum, default_value_t = Format::Table)]

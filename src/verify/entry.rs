@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::Verifier;
 use super::cache::{Verdict, VerdictKey};
@@ -160,10 +159,10 @@ impl Subject<'_> {
     }
 
     async fn computed(&self, key: VerdictKey, check: &SignedCheck, material: Material) -> Judged {
-        // The slot comes before the flight: whoever computes for everybody has one, so a namespace that has used up its
-        // own slots never holds up another one.
-        let slots = self.verifier.slots(self.namespace);
-        let _slot = self.slot(&slots).await.map_err(|fault| vec![undecided(fault)])?;
+        // The place comes before the flight: whoever computes for everybody has one, so a namespace that has used up
+        // its own never holds up another one.
+        let place = self.verifier.slots.enter(self.namespace, self.deadline).await;
+        let _place = place.map_err(|fault| vec![undecided(fault)])?;
         for last in [false, true] {
             let flight = self.verifier.verdicts.compute(key.clone(), self.compute(check, &material));
             match flight.await {
@@ -174,15 +173,6 @@ impl Subject<'_> {
             }
         }
         Err(vec![undecided(Fault::new(FaultKind::Timeout, "the time of this review ran out"))])
-    }
-
-    /// A place among the namespace's verifications, before the deadline.
-    async fn slot<'a>(&self, slots: &'a Semaphore) -> Result<SemaphorePermit<'a>, Fault> {
-        if let Ok(Ok(slot)) = timeout_at(self.deadline, slots.acquire()).await {
-            return Ok(slot);
-        }
-        let message = format!("too many verifications are under way for namespace {}", self.namespace);
-        Err(Fault::new(FaultKind::Overloaded, message))
     }
 
     /// Tries the methods in order; the first success passes. `Err` when a fault leaves the verdict open.
@@ -223,8 +213,8 @@ impl Subject<'_> {
             return Ok(known.clone());
         }
         let tag = self.image.tag().unwrap_or("latest");
-        let slots = self.verifier.slots(self.namespace);
-        let _slot = self.slot(&slots).await.map_err(Cause::Undecided)?;
+        let place = self.verifier.slots.enter(self.namespace, self.deadline).await;
+        let _place = place.map_err(Cause::Undecided)?;
         let found = Box::pin(self.verifier.upstream.resolve(self.image.repository(), tag, access)).await;
         let found = found.map_err(Cause::Undecided)?;
         let digest = found.ok_or_else(|| self.not_found())?;

@@ -13,12 +13,12 @@ mod gpg;
 mod keys;
 mod pod;
 mod report;
+mod slots;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use crate::cluster::{Objects, Snapshot};
@@ -35,6 +35,7 @@ use crate::telemetry::Metrics;
 use self::cache::Verdicts;
 use self::keys::Keys;
 use self::pod::Credentials;
+use self::slots::Slots;
 
 pub use self::cache::CacheLimits;
 pub use self::pod::PodContext;
@@ -50,7 +51,7 @@ pub struct VerifyConfig {
     pub own_namespace: Arc<str>,
     /// Further namespaces whose Secrets and `ConfigMaps` namespaced policies may name.
     pub shared_namespaces: Vec<String>,
-    /// Verifications under way per namespace; more wait within their review's deadline.
+    /// Verifications under way per namespace; some more wait within their review's deadline.
     pub per_namespace: usize,
     /// How long and how many verdicts are kept.
     pub cache: CacheLimits,
@@ -80,12 +81,9 @@ pub struct Verifier {
     keys: Keys,
     pull_secrets: pod::PullSecrets,
     verdicts: Verdicts,
-    slots: moka::sync::Cache<String, Arc<Semaphore>>,
+    slots: Slots,
     metrics: Arc<Metrics>,
 }
-
-/// Namespaces with verifications under way that are remembered at most.
-const MAX_NAMESPACES: u64 = 50_000;
 
 impl Verifier {
     /// Puts the parts together; registries.d and the administrator's credentials start empty.
@@ -95,10 +93,9 @@ impl Verifier {
         objects: Arc<dyn Objects>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let idle = Duration::from_secs(600);
         Self {
             verdicts: Verdicts::new(config.cache),
-            slots: moka::sync::Cache::builder().max_capacity(MAX_NAMESPACES).time_to_idle(idle).build(),
+            slots: Slots::new(config.per_namespace),
             keys: Keys::new(metrics.clone()),
             pull_secrets: pod::PullSecrets::new(),
             registries_d: ArcSwap::default(),
@@ -250,11 +247,6 @@ impl Verifier {
             }
         };
         self.metrics.image(ending, method);
-    }
-
-    /// The namespace's slots for verifications that need the network.
-    fn slots(&self, namespace: &str) -> Arc<Semaphore> {
-        self.slots.get_with_by_ref(namespace, || Arc::new(Semaphore::new(self.config.per_namespace)))
     }
 
     /// Clock of key and signature validity.
