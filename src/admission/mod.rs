@@ -9,6 +9,7 @@ pub mod images;
 mod policy;
 pub mod review;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -189,12 +190,8 @@ impl Admission {
         let snapshot = self.inputs.current();
         let pull_secrets = pod.pull_secrets();
         let context = PodContext { namespace, pull_secrets: &pull_secrets, service_account: pod.service_account() };
-        let mut distinct: Vec<&str> = Vec::new();
-        for image in &images {
-            if !distinct.contains(&image.image.as_str()) {
-                distinct.push(&image.image);
-            }
-        }
+        let mut seen = HashSet::new();
+        let distinct: Vec<&str> = images.iter().map(|i| i.image.as_str()).filter(|image| seen.insert(*image)).collect();
         let verdicts = if let [image] = distinct.as_slice() {
             vec![self.verifier.judge(&snapshot, image, &context, deadline).await]
         } else {
