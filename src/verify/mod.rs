@@ -13,6 +13,10 @@ mod gpg;
 mod keys;
 mod pod;
 mod report;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
