@@ -6,7 +6,7 @@ use super::images::NamedImage;
 use super::review::Decision;
 use crate::domain::verdict::{Basis, Finding, ImageVerdict, Outcome};
 use crate::telemetry::Ending;
-use crate::verify::{clean, describe, reason_of};
+use crate::verify::{Line, clean, describe, reason_of};
 
 /// Lines of a message, warnings of an answer, at most; the rest is counted.
 const MAX_LINES: usize = 50;
@@ -23,6 +23,8 @@ pub(super) struct Judged {
     pub(super) cached: bool,
     /// One line for the log: each image with its digest and cause.
     pub(super) log: String,
+    /// What denies, line by line.
+    lines: Vec<Line>,
 }
 
 impl Judged {
@@ -33,32 +35,26 @@ impl Judged {
             audit: BTreeMap::from([("decision", "allowed".to_owned()), ("reason", why.to_owned())]),
             ..Decision::default()
         };
-        Self { decision, ending: Ending::Allowed, cached: true, log: why.to_owned() }
+        Self { decision, ending: Ending::Allowed, cached: true, log: why.to_owned(), lines: Vec::new() }
     }
 
     /// Denied because the request cannot be read as what it claims to be.
     pub(super) fn refused(why: String) -> Self {
-        let log = why.clone();
-        let decision = denial(Ending::Denied, vec![why], BTreeMap::from([("decision", "denied".to_owned())]));
-        Self { decision, ending: Ending::Denied, cached: true, log }
+        let lines = vec![Line::new("object", why.as_str())];
+        let audit = BTreeMap::from([("decision", "denied".to_owned())]);
+        let decision = denial(Ending::Denied, vec![why.clone()], audit);
+        Self { decision, ending: Ending::Denied, cached: true, log: why, lines }
     }
 
     /// Early feedback for templates: everything that would deny a Pod becomes a warning.
     pub(super) fn as_warnings(mut self) -> Self {
         if !self.decision.allowed {
-            let lines = self
-                .decision
-                .message
-                .lines()
-                .skip(1)
-                .map(|line| shorten(&format!("Pods would be denied: {line}"), MAX_WARNING));
-            self.decision.warnings.extend(lines);
-            self.decision = Decision {
-                allowed: true,
-                warnings: self.decision.warnings,
-                audit: self.decision.audit,
-                ..Decision::default()
-            };
+            let lines = self.lines.iter().map(|line| format!("Pods would be denied: {}", line.place_first()));
+            let mut warnings: Vec<String> = lines.collect();
+            warnings.append(&mut self.decision.warnings);
+            let audit = std::mem::take(&mut self.decision.audit);
+            self.decision =
+                Decision { allowed: true, warnings: bounded_warnings(warnings), audit, ..Decision::default() };
             self.ending = Ending::Allowed;
         }
         self
@@ -66,7 +62,7 @@ impl Judged {
 }
 
 /// Folds the verdicts of the distinct images, given in the order in which the images first occur.
-pub(super) fn fold(images: &[NamedImage], verdicts: Vec<ImageVerdict>) -> Judged {
+pub(super) fn fold(images: &[NamedImage], verdicts: &[ImageVerdict]) -> Judged {
     if images.is_empty() {
         return Judged::allowed("no image was added or changed");
     }
@@ -75,15 +71,15 @@ pub(super) fn fold(images: &[NamedImage], verdicts: Vec<ImageVerdict>) -> Judged
     for named in images {
         match by_image.get(named.image.as_str()) {
             Some(verdict) => fold.add(named, verdict),
-            None => fold.lines.push(format!("Image '{}' was not judged ({})", clean(&named.image), named.field)),
+            None => fold.lines.push(Line::new(&named.field, format!("Image '{}' was not judged", clean(&named.image)))),
         }
     }
-    fold.finish(verdicts.len())
+    fold.finish()
 }
 
 #[derive(Default)]
 struct Fold {
-    lines: Vec<String>,
+    lines: Vec<Line>,
     warnings: Vec<String>,
     audited: Vec<String>,
     images: Vec<String>,
@@ -103,12 +99,12 @@ impl Fold {
             }
             Outcome::Undecided(findings) => self.describe(named, findings),
         }
-        let lines = |findings: &[Finding]| {
-            findings.iter().flat_map(|f| describe(&named.image, &named.field, f)).collect::<Vec<_>>()
+        let lines = |findings: &[Finding]| -> Vec<Line> {
+            findings.iter().flat_map(|f| describe(&named.image, &named.field, f)).collect()
         };
-        self.warnings.extend(lines(&verdict.warned));
-        self.audited.extend(lines(&verdict.warned));
-        self.audited.extend(lines(&verdict.audited));
+        self.warnings.extend(lines(&verdict.warned).iter().map(Line::place_first));
+        let audited = lines(&verdict.warned).into_iter().chain(lines(&verdict.audited));
+        self.audited.extend(audited.map(|line| line.to_string()));
         for remark in &verdict.remarks {
             let warning = format!("podseal: {}", clean(remark));
             if !self.warnings.contains(&warning) {
@@ -122,11 +118,11 @@ impl Fold {
         self.lines.extend(findings.iter().flat_map(|f| describe(&named.image, &named.field, f)));
         if self.lines.len() == before {
             // Whatever is denied has a reason in the message.
-            self.lines.push(format!("Image '{}' could not be checked ({})", clean(&named.image), named.field));
+            self.lines.push(Line::new(&named.field, format!("Image '{}' could not be checked", clean(&named.image))));
         }
     }
 
-    fn finish(mut self, distinct: usize) -> Judged {
+    fn finish(self) -> Judged {
         let ending = match (self.lines.is_empty(), self.denied) {
             (true, _) => Ending::Allowed,
             (false, true) => Ending::Denied,
@@ -137,21 +133,24 @@ impl Fold {
         if !self.audited.is_empty() {
             audit.insert("would-deny", shorten(&self.audited.join("\n"), MAX_ANNOTATION));
         }
-        let left_out = self.warnings.len().saturating_sub(MAX_LINES);
-        self.warnings.truncate(MAX_LINES);
-        if left_out > 0 {
-            self.warnings.push(format!("and {left_out} more"));
-        }
-        let warnings = self.warnings.iter().map(|w| shorten(w, MAX_WARNING)).collect();
         let mut decision = if ending == Ending::Allowed {
             Decision { allowed: true, audit, ..Decision::default() }
         } else {
-            denial(ending, self.lines, audit)
+            denial(ending, self.lines.iter().map(ToString::to_string).collect(), audit)
         };
-        decision.warnings = warnings;
-        debug_assert!(distinct > 0);
-        Judged { decision, ending, cached: self.cached, log }
+        decision.warnings = bounded_warnings(self.warnings);
+        Judged { decision, ending, cached: self.cached, log, lines: self.lines }
     }
+}
+
+/// So many and so long as the API server passes on; what is left out is counted.
+fn bounded_warnings(mut warnings: Vec<String>) -> Vec<String> {
+    let left_out = warnings.len().saturating_sub(MAX_LINES);
+    warnings.truncate(MAX_LINES);
+    if left_out > 0 {
+        warnings.push(format!("and {left_out} more"));
+    }
+    warnings.iter().map(|warning| shorten(warning, MAX_WARNING)).collect()
 }
 
 /// The original's first line, then a line for each cause.

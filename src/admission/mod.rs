@@ -208,7 +208,7 @@ impl Admission {
             }
             futures::stream::iter(judging).buffered(CONCURRENT_IMAGES).collect().await
         };
-        fold::fold(&images, verdicts)
+        fold::fold(&images, &verdicts)
     }
 
     fn record(&self, request: &Request<Workload>, judged: &Judged, elapsed: Duration) {

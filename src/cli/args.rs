@@ -27,6 +27,9 @@ pub(super) enum Command {
     /// Decide about Pods from files, as the webhook would
     #[command(after_help = "Exit status: 0 allowed, 1 denied, 2 could not decide, 64 wrong usage.")]
     Check(CheckCommand),
+    /// Show on this machine what podseal does, with nothing installed
+    #[command(after_help = "Exit status: 0 every answer was as it must be, 1 otherwise, 64 wrong usage.")]
+    Demo(DemoCommand),
     /// Print the custom resource definitions
     Crds(CrdsCommand),
     /// Print a shell completion script
@@ -41,6 +44,16 @@ pub(super) struct CrdsCommand {
     /// One kind, by its name, plural or short name; both without it
     #[arg(value_name = "KIND")]
     pub(super) kind: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DemoCommand {
+    /// Leave everything running until Ctrl-C, with files and commands to try it
+    #[arg(long)]
+    pub(super) keep: bool,
+    /// New or empty directory for the files; without it a temporary one, removed at the end
+    #[arg(long, value_name = "DIR", requires = "keep")]
+    pub(super) dir: Option<PathBuf>,
 }
 
 /// How a log line looks.

@@ -174,7 +174,7 @@ fn row(object: &str, named: &NamedImage, verdict: &ImageVerdict) -> Row {
         messages: verdict.remarks.clone(),
     };
     let lines = |findings: &[Finding]| {
-        findings.iter().flat_map(|f| describe(&named.image, &named.field, f)).collect::<Vec<_>>()
+        findings.iter().flat_map(|f| describe(&named.image, &named.field, f)).map(|l| l.to_string()).collect::<Vec<_>>()
     };
     match &verdict.outcome {
         Outcome::Allowed(basis) => {

@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod crds;
+mod demo;
 mod documents;
 mod output;
 mod serve;
@@ -32,6 +33,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match arguments.command {
         Command::Serve(command) => serve::run(&command, arguments.verbose),
         Command::Check(command) => check::run(&command, arguments.verbose),
+        Command::Demo(command) => demo::run(&command, arguments.verbose),
         Command::Crds(command) => crds::run(&command),
         Command::Completions { shell } => {
             let mut script = Vec::new();

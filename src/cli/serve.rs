@@ -1,13 +1,12 @@
 //! `podseal serve`: the webhook against a cluster.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use kube::Client;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -67,7 +66,7 @@ async fn serve_until_told(command: &ServeCommand) -> Result<(), String> {
     let client = Client::try_from(kubernetes).map_err(|e| format!("the Kubernetes client cannot be set up: {e}"))?;
     let metrics = Arc::new(Metrics::new());
     let inputs = Arc::new(Inputs::new());
-    let own: OwnSecrets = Arc::new(ArcSwap::from_pointee(HashMap::new()));
+    let own: OwnSecrets = Arc::new(ArcSwapOption::empty());
     let namespace = command.decision.own_namespace.clone();
     let objects = Arc::new(RemoteObjects::new(client.clone(), &namespace, own.clone()));
     let cache =

@@ -96,7 +96,10 @@ impl Objects for RemoteObjects {
         deadline: Instant,
     ) -> Lookup<'a, SecretData> {
         if *namespace == *self.own_namespace {
-            return std::future::ready(Ok(self.own.load().get(name).cloned())).boxed();
+            let own = self.own.load();
+            let found = own.as_ref().map(|secrets| secrets.get(name).cloned());
+            let missing = || Fault::new(FaultKind::NotSynced, format!("the Secrets of {namespace} are not listed yet"));
+            return std::future::ready(found.ok_or_else(missing)).boxed();
         }
         let cache = if freshness == Freshness::Key { &self.keys } else { &self.pull };
         cache.get((namespace.into(), name.into()), deadline, |key| self.clone().read_secret(key)).boxed()

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
@@ -29,8 +29,8 @@ pub const WHITELIST_NAME: &str = "image-validation-webhook-whitelist";
 /// Events that are ready at once are taken together, so that a burst rebuilds the index once.
 const BURST: usize = 512;
 
-/// Secrets of podseal's namespace by name.
-pub type OwnSecrets = Arc<ArcSwap<HashMap<String, Arc<SecretData>>>>;
+/// Secrets of podseal's namespace by name; `None` until they were listed.
+pub type OwnSecrets = Arc<ArcSwapOption<HashMap<String, Arc<SecretData>>>>;
 
 /// What a batch of events amounts to.
 enum Change<K> {
@@ -125,7 +125,7 @@ async fn watch_secrets(client: Client, namespace: &str, inputs: Arc<Inputs>, own
                 }
             }
         }
-        own.store(Arc::new(known.clone()));
+        own.store(Some(Arc::new(known.clone())));
         inputs.set_synced(Source::Keys, true);
     })
     .await;

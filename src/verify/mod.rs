@@ -43,7 +43,7 @@ use self::pod::Credentials;
 pub use self::cache::CacheLimits;
 pub use self::pod::PodContext;
 pub(crate) use self::report::clean;
-pub use self::report::{describe, reason_of};
+pub use self::report::{Line, describe, reason_of};
 
 /// What the administrator set for verification.
 #[derive(Debug, Clone)]
@@ -144,8 +144,10 @@ impl Verifier {
             cached: false,
         };
         let routed = match &snapshot.policies {
-            Some(policies) => route(policies, &snapshot.whitelist, self.config.options, pod.namespace, &parsed),
-            None => self.route_without_policies(snapshot, pod.namespace, &parsed),
+            Some(policies) if snapshot.whitelist_known() => {
+                route(policies, &snapshot.whitelist, self.config.options, pod.namespace, &parsed)
+            }
+            _ => self.route_unsynced(snapshot, pod.namespace, &parsed),
         };
         match (routed, parsed) {
             (Route::Decided(outcome), _) => verdict.outcome = outcome,
@@ -166,20 +168,17 @@ impl Verifier {
         verdict
     }
 
-    /// The whitelist is known apart from the policies and still allows while they are not known: it is the way out when
-    /// the policies cannot be read. Everything else cannot be decided.
-    fn route_without_policies(
+    /// Policies or whitelist are not known. What is known of the whitelist still allows: it is the way out when the
+    /// policies cannot be read (an unknown whitelist is empty). Everything else cannot be decided.
+    fn route_unsynced(
         &self,
         snapshot: &Snapshot,
         namespace: &str,
         image: &Result<ImageRef, crate::domain::image::ImageRefError>,
     ) -> Route {
         match route(&PolicySet::default(), &snapshot.whitelist, self.config.options, namespace, image) {
-            Route::Decided(Outcome::Allowed(Basis::WhitelistedImage(_) | Basis::WhitelistedNamespace))
-                if snapshot.whitelist_known() =>
-            {
-                route(&PolicySet::default(), &snapshot.whitelist, self.config.options, namespace, image)
-            }
+            whitelisted
+            @ Route::Decided(Outcome::Allowed(Basis::WhitelistedImage(_) | Basis::WhitelistedNamespace)) => whitelisted,
             _ => {
                 let missing = snapshot.missing.join(", ");
                 let fault = Fault::new(

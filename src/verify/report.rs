@@ -62,9 +62,35 @@ pub fn reason_of(outcome: &Outcome) -> &'static str {
         .map_or("CouldNotDecide", Cause::reason)
 }
 
-/// One line per failure of a finding, such as
-/// `Cosign: Image 'r.io/a:1' signature is empty: no cosign signature … (field; policy …)`.
-pub fn describe(image: &str, field: &str, finding: &Finding) -> Vec<String> {
+/// One failure in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Field path and, if one governed, the policy entry.
+    place: String,
+    text: String,
+}
+
+impl Line {
+    /// A sentence about a field.
+    pub fn new(field: &str, text: impl Into<String>) -> Self {
+        Self { place: field.to_owned(), text: text.into() }
+    }
+
+    /// For warnings, whose end the API server may cut off: the place first.
+    pub fn place_first(&self) -> String {
+        format!("{}: {}", self.place, self.text)
+    }
+}
+
+impl std::fmt::Display for Line {
+    /// Such as `Cosign: Image 'r.io/a:1' signature is empty: no cosign signature … (field; policy)`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.text, self.place)
+    }
+}
+
+/// One line per failure of a finding.
+pub fn describe(image: &str, field: &str, finding: &Finding) -> Vec<Line> {
     let place = match &finding.policy {
         Some(policy) => format!("{field}; {policy}"),
         None => field.to_owned(),
@@ -75,7 +101,7 @@ pub fn describe(image: &str, field: &str, finding: &Finding) -> Vec<String> {
             Cause::Refused(refusal) => (sentence(failure.method, refusal.kind), refusal.detail.as_str()),
             Cause::Undecided(fault) => (" could not be checked", fault.message()),
         };
-        format!("{prefix}Image '{}'{text}: {} ({place})", clean(image), clean(detail))
+        Line { place: place.clone(), text: format!("{prefix}Image '{}'{text}: {}", clean(image), clean(detail)) }
     };
     finding.failures.iter().map(line).collect()
 }
@@ -115,6 +141,10 @@ mod tests {
 
     fn failure(method: Option<Method>, kind: RefusalKind, detail: &str) -> Failure {
         Failure { method, cause: Cause::Refused(Refusal::new(kind, detail)) }
+    }
+
+    fn describe(image: &str, field: &str, finding: &Finding) -> Vec<String> {
+        super::describe(image, field, finding).iter().map(ToString::to_string).collect()
     }
 
     #[test]

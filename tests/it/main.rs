@@ -1,4 +1,4 @@
-//! Integration tests against real servers: etcd and kube-apiserver, registries, GnuPG, skopeo, cosign, nginx.
+//! Integration tests against real servers: etcd and kube-apiserver, registries, gpg, skopeo, cosign, nginx.
 //!
 //! `tests/tools/install.sh` puts the servers in place. A trial whose servers are missing is ignored with a line that says
 //! so; with `PODSEAL_REQUIRE_SERVERS=1` it fails. `PODSEAL_KEEP=1` keeps the files of the run for a look afterwards.
@@ -9,6 +9,7 @@
 // Tests say what they expect by panicking; clippy's own exception for tests does not see functions without `#[test]`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+mod layering;
 mod quickstart;
 mod servers;
 mod support;
@@ -16,6 +17,6 @@ mod support;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let trials = [servers::trials(), quickstart::trials()];
+    let trials = [layering::trials(), servers::trials(), quickstart::trials()];
     support::harness::run(trials.into_iter().flatten().collect())
 }

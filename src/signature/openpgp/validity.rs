@@ -109,7 +109,10 @@ pub(super) fn check_key<'a>(
     if valid.alive().is_err() {
         return Err(not_alive(&name, valid.key_expiration_time()));
     }
-    if !valid.for_signing() {
+    // A primary key whose self-signature states no purpose is for every one its algorithm has, as GnuPG reads it; keys
+    // that long-lived vendors still sign with were made that way. A subkey has to say what it is for.
+    let unstated = valid.primary() && valid.key_flags().is_none() && key.key().pk_algo().for_signing();
+    if !valid.for_signing() && !unstated {
         return Err(format!("{name} is not for signing"));
     }
     let primary = valid_cert.primary_key();

@@ -18,7 +18,7 @@ pub struct World {
     pub store: Store,
     /// The public key that policies trust.
     pub cosign_pub: String,
-    /// The OpenPGP certificate that policies trust.
+    /// The certificate, for GPG, that policies trust.
     pub gpg_pub: Vec<u8>,
     /// Signed by cosign, as [`MAKER`], one image in each format.
     pub cosigned: [Image; 2],

@@ -6,7 +6,7 @@
 //!   pki, http   certificates, an HTTP client that trusts them                ports     free ones
 //!   cluster     etcd + kube-apiserver, kubectl, policies, webhook objects    podseal   the binary under test
 //!   registry    referrers-registry, Debian's registry, tiny images           store     nginx with a lookaside tree
-//!   signer      GnuPG homes, skopeo, cosign                                  review    AdmissionReviews without kubectl
+//!   signer      gpg homes, skopeo, cosign                                  review    AdmissionReviews without kubectl
 //! ```
 
 // No single set of tests uses all of it.

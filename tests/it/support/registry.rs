@@ -200,7 +200,8 @@ impl Registry {
     pub fn push_index(&self, name: &str, children: &[&Image]) -> Image {
         let target = format!("{}/{name}", self.host);
         let children: Vec<_> = children.iter().flat_map(|child| ["-m".to_owned(), child.pinned()]).collect();
-        let args: Vec<_> = ["index", "append", "-t", &target].into_iter().chain(children.iter().map(String::as_str)).collect();
+        let args: Vec<_> =
+            ["index", "append", "-t", &target].into_iter().chain(children.iter().map(String::as_str)).collect();
         let ran = self.crane(&args);
         self.image(name, &ran.succeeded())
     }

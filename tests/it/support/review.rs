@@ -1,4 +1,4 @@
-//! AdmissionReviews sent to a podseal directly: what the API server would send, in milliseconds.
+//! Admission reviews sent to a podseal directly: what the API server would send, in milliseconds.
 
 use serde_json::{Value, json};
 
@@ -37,11 +37,11 @@ impl Review {
             "metadata": {"name": "reviewed", "namespace": namespace},
             "spec": {"containers": []},
         });
-        Self::of("Pod", "", "pods", namespace, pod)
+        Self::of("Pod", "", "pods", namespace, &pod)
     }
 
     /// The creation of any namespaced object of a `v1` API.
-    pub fn of(kind: &str, group: &str, resource: &str, namespace: &str, object: Value) -> Self {
+    pub fn of(kind: &str, group: &str, resource: &str, namespace: &str, object: &Value) -> Self {
         let kind = json!({"group": group, "version": "v1", "kind": kind});
         let resource = json!({"group": group, "version": "v1", "resource": resource});
         let json = json!({

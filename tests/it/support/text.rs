@@ -1,6 +1,6 @@
 //! Texts that people read, made comparable and compared whole.
 
-/// Replaces what differs from run to run: digests, ports of 127.0.0.1, OpenPGP fingerprints in brackets, the given words.
+/// Replaces what differs from run to run: digests, ports of 127.0.0.1, fingerprints in brackets, the given words.
 pub fn normal(text: &str, words: &[(&str, &str)]) -> String {
     let mut text = text.trim_end().to_owned();
     for (word, name) in words {

@@ -14,7 +14,7 @@ pub enum Need {
     Registry,
     /// Debian's registry, without the referrers API.
     DebianRegistry,
-    /// GnuPG and skopeo.
+    /// gpg and skopeo.
     Gpg,
     /// cosign and openssl, which makes its odder keys.
     Cosign,

@@ -9,7 +9,7 @@ use sequoia_openpgp::packet::signature::SignatureBuilder;
 use sequoia_openpgp::packet::signature::subpacket::NotationDataFlags;
 use sequoia_openpgp::packet::{Key, Signature, UserID};
 use sequoia_openpgp::policy::StandardPolicy;
-use sequoia_openpgp::types::{HashAlgorithm, KeyFlags, ReasonForRevocation, RevocationKey, SignatureType};
+use sequoia_openpgp::types::{Curve, HashAlgorithm, KeyFlags, ReasonForRevocation, RevocationKey, SignatureType};
 use sequoia_openpgp::{Cert, KeyHandle};
 
 use super::super::super::SignatureError;
@@ -372,4 +372,34 @@ fn critical_notation_that_nobody_knows_is_refused() {
     };
     good(&ring(&[&cert]), &with(false));
     not_valid(&ring(&[&cert]), &with(true), "rule@example.org");
+}
+
+/// A key whose self-signature says nothing about its purpose, or says that it has none.
+fn key_with_purpose(flags: Option<KeyFlags>) -> Cert {
+    let key = Key4::<SecretParts, PrimaryRole>::generate_ecc(true, Curve::Ed25519).unwrap();
+    let mut key = Key::from(key);
+    key.set_creation_time(made()).unwrap();
+    let mut signer = key.clone().into_keypair().unwrap();
+    let user_id = UserID::from("old <old@example.org>");
+    let mut binding = SignatureBuilder::new(SignatureType::PositiveCertification)
+        .set_hash_algo(HashAlgorithm::SHA256)
+        .set_signature_creation_time(made())
+        .unwrap();
+    if let Some(flags) = flags {
+        binding = binding.set_key_flags(flags).unwrap();
+    }
+    let binding = binding.sign_userid_binding(&mut signer, key.parts_as_public(), &user_id).unwrap();
+    let packets: Vec<Packet> = vec![key.into(), user_id.into(), binding.into()];
+    Cert::from_packets(packets.into_iter()).unwrap()
+}
+
+#[test]
+fn e25_a_primary_key_without_stated_purpose_signs_and_one_stated_otherwise_does_not() {
+    let unstated = key_with_purpose(None);
+    good(&ring(&[&unstated]), &blob(&sign(&mut primary(&unstated))));
+    for flags in [KeyFlags::empty(), KeyFlags::empty().set_certification()] {
+        let stated = key_with_purpose(Some(flags));
+        let error = ring(&[&stated]).verify(&blob(&sign(&mut primary(&stated))), now()).unwrap_err();
+        assert!(error.to_string().contains("not for signing"), "{error}");
+    }
 }

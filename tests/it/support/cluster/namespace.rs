@@ -60,8 +60,8 @@ impl Namespace<'_> {
         self.kubectl(&["run", pod, "--restart=Never", &format!("--image={image}")])
     }
 
-    /// A RegistrySecurityPolicy with these entries (a YAML list), as soon as podseal goes by it. Applying it again under the
-    /// same name replaces it.
+    /// A policy of this namespace with these entries (a YAML list), as soon as podseal goes by it. Applying it again
+    /// under the same name replaces it.
     #[track_caller]
     pub fn policy(&self, name: &str, entries: &str) {
         let (entries, canary) = super::objects::with_canary(entries);

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -97,7 +97,7 @@ impl Cluster {
 
     /// Has the API server ask this podseal, and waits until it does.
     pub fn register(&self, podseal: &Podseal, scope: WebhookScope) {
-        self.apply(&self.webhooks(podseal, scope)).succeeded();
+        self.apply(&Self::webhooks(podseal, scope)).succeeded();
         let namespace = self.namespace(podseal, "registered");
         namespace.policy("deny-all", "[]");
         eventually("the API server asks the webhook", || {
@@ -106,7 +106,7 @@ impl Cluster {
         });
     }
 
-    fn webhooks(&self, podseal: &Podseal, scope: WebhookScope) -> String {
+    fn webhooks(podseal: &Podseal, scope: WebhookScope) -> String {
         let webhook = |name: &str, path: &str, failure: &str, rules: &str| {
             format!(
                 "- name: {name}.podseal.tmax.io\n  admissionReviewVersions: [v1]\n  sideEffects: None\n  \
@@ -145,7 +145,8 @@ impl Cluster {
 
     /// A Secret.
     pub fn secret(&self, namespace: &str, name: &str, data: &[(&str, &[u8])]) {
-        let mut yaml = format!("{{apiVersion: v1, kind: Secret, metadata: {{name: {name}, namespace: {namespace}}}, data: {{");
+        let mut yaml =
+            format!("{{apiVersion: v1, kind: Secret, metadata: {{name: {name}, namespace: {namespace}}}, data: {{");
         for (key, value) in data {
             write!(yaml, "'{key}': {}, ", STANDARD.encode(value)).unwrap();
         }
@@ -198,7 +199,7 @@ impl Drop for ClusterPolicy<'_> {
 
 /// A policy object.
 pub(super) fn policy(kind: &str, name: &str, entries: &str) -> String {
-    let entries: String = entries.lines().map(|line| format!("  {line}\n")).collect();
+    let entries = entries.lines().fold(String::new(), |text, line| text + "  " + line + "\n");
     format!("apiVersion: tmax.io/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec:\n  registries:\n{entries}")
 }
 

@@ -32,7 +32,9 @@ impl Plane {
         let ready = format!("{url}/readyz");
         server.wait_ready(|_| http.get(&ready).is_ok_and(|reply| reply.status == 200).then_some(()));
         let plane = Self { url, authority, server, _store: store, folder };
-        User::ALL.into_iter().for_each(|user| plane.write_kubeconfig(user));
+        for user in User::ALL {
+            plane.write_kubeconfig(user);
+        }
         plane
     }
 

@@ -134,5 +134,6 @@ fn make(kind: KeyKind, file: &Path) {
         }
         KeyKind::Ed25519 => &["ED25519"],
     };
-    tools::run(tools::command("openssl").args(["genpkey", "-out"]).arg(file).arg("-algorithm").args(options)).succeeded();
+    tools::run(tools::command("openssl").args(["genpkey", "-out"]).arg(file).arg("-algorithm").args(options))
+        .succeeded();
 }

@@ -1,11 +1,11 @@
-//! GnuPG homes with keys of every kind, made when a test wants them.
+//! gpg homes with keys of every kind, made when a test wants them.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::tools::{self, Ran};
 use crate::support::scratch;
+use crate::support::tools::{self, Ran};
 
 /// A home with keys. Its agent ends with it.
 #[derive(Debug)]
@@ -155,7 +155,7 @@ impl Gpg {
         file
     }
 
-    /// Signs bytes as the blob of a lookaside store has them: an OpenPGP message with the content inside.
+    /// Signs bytes as the blob of a lookaside store has them: a message with the content inside.
     #[track_caller]
     pub fn sign(&self, key: &GpgKey, content: &[u8]) -> Vec<u8> {
         self.sign_with(key, content, &SignSpec::default())

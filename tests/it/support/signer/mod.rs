@@ -1,4 +1,4 @@
-//! Those who sign: GnuPG with skopeo, and cosign.
+//! Those who sign: gpg with skopeo, and cosign.
 
 mod cosign;
 mod gpg;

@@ -84,7 +84,9 @@ impl Skopeo<'_> {
         std::fs::write(&file, policy.to_string()).unwrap();
         let mut command = self.gpg.command("skopeo");
         command.arg("--policy").arg(file).arg("--registries.d").arg(&self.registries_d);
-        command.args(["copy", "-q", "--remove-signatures", "--authfile"]).arg(registry.docker_config().join("config.json"));
+        command
+            .args(["copy", "-q", "--remove-signatures", "--authfile"])
+            .arg(registry.docker_config().join("config.json"));
         match &registry.authority {
             Some(authority) => drop(command.arg("--src-cert-dir").arg(authority.folder())),
             None => drop(command.arg("--src-tls-verify=false")),
