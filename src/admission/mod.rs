@@ -8,6 +8,8 @@ mod fold;
 pub mod images;
 mod policy;
 pub mod review;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -146,8 +148,10 @@ impl Admission {
     }
 
     async fn decide(&self, request: &Request<Workload>, deadline: Instant) -> Judged {
-        if !matches!(request.operation.as_str(), "CREATE" | "UPDATE") {
-            return Judged::allowed("operation is never judged");
+        match request.operation.as_str() {
+            "CREATE" | "UPDATE" => {}
+            "DELETE" | "CONNECT" => return Judged::allowed("operation is never judged"),
+            other => return Judged::refused(format!("podseal does not know the operation {:?}", review::short(other))),
         }
         let namespace = request.namespace.as_deref().unwrap_or("");
         if namespace.is_empty() {

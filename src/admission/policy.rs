@@ -2,15 +2,17 @@
 
 use serde_json::Value;
 
-use super::review::{Decision, Request};
+use super::review::{Decision, Request, short};
 use crate::api::{GROUP, read_policy};
 use crate::domain::policy::PolicyId;
 
 /// Reads the policy as run time does.
 pub(super) fn decide(request: &Request<Value>) -> Decision {
     let allowed = || Decision { allowed: true, ..Decision::default() };
-    if !matches!(request.operation.as_str(), "CREATE" | "UPDATE") {
-        return allowed();
+    match request.operation.as_str() {
+        "CREATE" | "UPDATE" => {}
+        "DELETE" | "CONNECT" => return allowed(),
+        other => return denial(format!("podseal does not know the operation {:?}", short(other))),
     }
     let name = request.name.as_deref().unwrap_or("");
     let namespace = request.namespace.as_deref().unwrap_or("");

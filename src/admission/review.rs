@@ -141,7 +141,8 @@ pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<Request<T>, String> {
     request.map(|r| r.0).ok_or_else(|| "the review has no request".to_owned())
 }
 
-fn short(text: &str) -> String {
+/// A word of the request as a message shows it.
+pub(super) fn short(text: &str) -> String {
     text.chars().take(64).collect()
 }
 

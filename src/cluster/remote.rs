@@ -197,3 +197,6 @@ impl<T: Send + Sync + 'static> Aged<T> {
 fn fetched<T>(value: Option<T>, asked: Instant) -> Arc<Fetched<T>> {
     Arc::new(Fetched { value: value.map(Arc::new), asked, refreshing: AtomicBool::new(false) })
 }
+
+#[cfg(test)]
+mod tests;

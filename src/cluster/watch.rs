@@ -195,3 +195,6 @@ fn report(source: Source, inputs: &Inputs, metrics: &Metrics, error: &watcher::E
         metrics.watch(source.label(), false);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ pub mod lookaside;
 pub mod registries_d;
 pub mod registry;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use std::fmt;
 use std::sync::Arc;

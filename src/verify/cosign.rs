@@ -80,6 +80,7 @@ impl CosignMethod<'_> {
             best.add(Refusal::new(RefusalKind::Invalid, format!("the tag {tag} is not an image manifest")));
             return Err(Ok(best));
         };
+        let mut spoilt = None;
         let layers = manifest.layers.iter().filter(|layer| layer.media_type == LEGACY_MEDIA_TYPE);
         for (i, layer) in layers.enumerate() {
             too_many(i, repository)?;
@@ -88,7 +89,8 @@ impl CosignMethod<'_> {
                 best.add(Refusal::new(RefusalKind::Invalid, "a signature layer has no signature or no valid digest"));
                 continue;
             };
-            let blob = upstream.blob(repository, &layer_digest, MAX_SIGNATURE, access).await.map_err(Err)?;
+            let blob = upstream.blob(repository, &layer_digest, MAX_SIGNATURE, access).await;
+            let Some(blob) = unspoilt(blob, &mut spoilt)? else { continue };
             let Some(payload) = blob else {
                 best.add(Refusal::new(RefusalKind::Invalid, format!("the payload {layer_digest} is missing")));
                 continue;
@@ -102,7 +104,7 @@ impl CosignMethod<'_> {
                 Err(refusal) => best.add(refusal),
             }
         }
-        Err(Ok(best))
+        Err(spoilt.map_or(Ok(best), Err))
     }
 
     /// Bundles that refer to the digest.
@@ -113,12 +115,11 @@ impl CosignMethod<'_> {
         referrers.retain(may_be_bundle);
         // Those that say so first: a crowd of other artifacts must not hide a signature behind the limit.
         referrers.sort_by_key(|r| !says_bundle(r.artifact_type.as_deref()));
-        let mut best = Best::new();
+        let (mut best, mut spoilt) = (Best::new(), None);
         for (i, referrer) in referrers.iter().enumerate() {
             too_many(i, repository)?;
-            let Some(manifest) = upstream.manifest(repository, &referrer.digest, access).await.map_err(Err)? else {
-                continue;
-            };
+            let manifest = upstream.manifest(repository, &referrer.digest, access).await;
+            let Some(Some(manifest)) = unspoilt(manifest, &mut spoilt)? else { continue };
             let Some(manifest) = image_manifest(&manifest) else { continue };
             let [layer] = manifest.layers.as_slice() else { continue };
             let Some(layer_digest) =
@@ -126,8 +127,9 @@ impl CosignMethod<'_> {
             else {
                 continue;
             };
-            let Some(bundle) = upstream.blob(repository, &layer_digest, MAX_SIGNATURE, access).await.map_err(Err)?
-            else {
+            let bundle = upstream.blob(repository, &layer_digest, MAX_SIGNATURE, access).await;
+            let Some(bundle) = unspoilt(bundle, &mut spoilt)? else { continue };
+            let Some(bundle) = bundle else {
                 best.add(Refusal::new(RefusalKind::Invalid, format!("the bundle {layer_digest} is missing")));
                 continue;
             };
@@ -140,7 +142,7 @@ impl CosignMethod<'_> {
                 Err(refusal) => best.add(refusal),
             }
         }
-        Err(Ok(best))
+        Err(spoilt.map_or(Ok(best), Err))
     }
 
     fn accept(&self, claim: &CosignClaim) -> Result<Pass, Refusal> {
@@ -177,6 +179,22 @@ fn says_bundle(media_type: Option<&str>) -> bool {
 
 fn may_be_bundle(referrer: &Referrer) -> bool {
     referrer.artifact_type.as_deref().is_none_or(|t| t.is_empty() || says_bundle(Some(t)) || EMPTY_TYPES.contains(&t))
+}
+
+/// What could be had of one candidate. One that is too large, or is not what its digest or type says, spoils itself alone:
+/// whoever may push could otherwise hide a good signature behind it. It stays an obstacle if no other candidate passes.
+/// A server that does not answer at all ends the search.
+fn unspoilt<T>(got: Result<T, Fault>, spoilt: &mut Option<Fault>) -> Result<Option<T>, Result<Best, Fault>> {
+    match got {
+        Ok(got) => Ok(Some(got)),
+        Err(fault)
+            if matches!(fault.kind(), FaultKind::TooLarge | FaultKind::DigestMismatch | FaultKind::BadAnswer) =>
+        {
+            spoilt.get_or_insert(fault);
+            Ok(None)
+        }
+        Err(fault) => Err(Err(fault)),
+    }
 }
 
 fn too_many(seen: usize, repository: &crate::domain::image::Repository) -> Result<(), Result<Best, Fault>> {

@@ -14,6 +14,10 @@ mod keys;
 mod pod;
 mod report;
 mod slots;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::SystemTime;

@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use super::document::OCI_INDEX;
 use super::*;
-use crate::source::testing::{Reply, Server, insecure, reply, upstream};
+use crate::source::credentials::Keychain;
+use crate::source::testing::{Authority, Reply, Server, access, insecure, reply, trusting, upstream};
 
 const IMAGE: &str =
     r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[]}"#;
@@ -80,6 +81,24 @@ async fn d3_d4_d5_bytes_with_another_digest_are_refused() {
     assert_eq!(kind(upstream.blob(&repository, &other, 1000, &access).await), FaultKind::DigestMismatch);
     assert!(upstream.manifest(&repository, &digest(), &access).await.is_ok_and(|m| m.is_some()));
     assert_eq!(upstream.blob(&repository, &digest(), 1000, &access).await, Ok(Some(IMAGE.into())));
+}
+
+#[tokio::test]
+async fn d16_content_of_another_host_is_judged_by_its_bytes() {
+    let authority = Authority::new();
+    let elsewhere = Server::tls(2, &authority, |seen| {
+        if seen.target.ends_with("/honest") { image() } else { reply(200, "{}").with("content-type", IMAGE_TYPE) }
+    });
+    for (content, found) in [("honest", Ok(true)), ("other", Err(FaultKind::DigestMismatch))] {
+        let target = format!("https://{}/{content}", elsewhere.host());
+        let server = Server::tls(1, &authority, move |_| reply(307, "").with("location", &target));
+        let access = access(trusting(&authority), Keychain::default());
+        let (upstream, repository) = (upstream(), server.repository("a/b"));
+        let manifest = upstream.manifest(&repository, &digest(), &access).await;
+        assert_eq!(manifest.map(|manifest| manifest.is_some()).map_err(|fault| fault.kind()), found, "{content}");
+        let blob = upstream.blob(&repository, &digest(), 1000, &access).await;
+        assert_eq!(blob.map(|blob| blob.is_some()).map_err(|fault| fault.kind()), found, "{content}");
+    }
 }
 
 #[tokio::test]

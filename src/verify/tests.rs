@@ -1,0 +1,6 @@
+//! One image from end to end, against a registry that may lie. Named by the cases of the attack list.
+
+mod caching;
+mod content;
+mod methods;
+mod references;
