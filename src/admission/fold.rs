@@ -52,7 +52,8 @@ impl Judged {
             let lines = self.lines.iter().map(|line| format!("Pods would be denied: {}", line.place_first()));
             let mut warnings: Vec<String> = lines.collect();
             warnings.append(&mut self.decision.warnings);
-            let audit = std::mem::take(&mut self.decision.audit);
+            let mut audit = std::mem::take(&mut self.decision.audit);
+            audit.insert("decision", "warned".to_owned());
             self.decision =
                 Decision { allowed: true, warnings: bounded_warnings(warnings), audit, ..Decision::default() };
             self.ending = Ending::Allowed;

@@ -15,8 +15,8 @@ use crate::fault::{Fault, FaultKind};
 /// Namespaces that are remembered at most.
 const MAX_NAMESPACES: u64 = 50_000;
 const IDLE: Duration = Duration::from_secs(600);
-/// Waiting verifications per place.
-const WAITING_PER_PLACE: usize = 4;
+/// Waiting verifications per place: room for a Deployment of hundreds of Pods, and a fraction of the reviews in flight.
+const WAITING_PER_PLACE: usize = 16;
 
 /// The places of all namespaces.
 #[derive(Debug)]
