@@ -20,7 +20,7 @@ const IDLE: Duration = Duration::from_secs(3_600);
 
 /// What Secrets were parsed into, by the hash of their content, bounded by their bytes.
 #[derive(Debug)]
-pub(super) struct Parsed<T>(moka::sync::Cache<[u8; 32], (Arc<T>, u32)>);
+pub(super) struct Parsed<T: Send + Sync + 'static>(moka::sync::Cache<[u8; 32], (Arc<T>, u32)>);
 
 impl<T: Send + Sync + 'static> Parsed<T> {
     pub(super) fn new() -> Self {

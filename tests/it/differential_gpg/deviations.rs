@@ -15,8 +15,6 @@ pub(super) const LIST: &[Deviation] = &[
     refuses("key with SHA-1 self-signatures", "SHA-1 is too weak in certificates, too"),
     refuses("signature of the far future", "a clock that is wrong or lies; gpg does not look at it"),
     accepts("signing subkey", "skopeo 1.9.3 compares the subkey with the primary keys; later ones look its primary up"),
-    refuses("creator is null", "containers-signature(5) says a string"),
-    refuses("timestamp is null", "containers-signature(5) says a number"),
     accepts("by tag and digest, signed with the tag", BOTH),
     accepts("by another tag and digest, signed with a tag", BOTH),
     accepts(
