@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod layering;
+mod negatives;
 mod quickstart;
 mod servers;
 mod support;
@@ -17,6 +18,6 @@ mod support;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let trials = [layering::trials(), servers::trials(), quickstart::trials()];
+    let trials = [layering::trials(), servers::trials(), quickstart::trials(), negatives::trials()];
     support::harness::run(trials.into_iter().flatten().collect())
 }
