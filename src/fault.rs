@@ -25,7 +25,7 @@ pub enum FaultKind {
     DigestMismatch,
     /// An address that this policy may not lead to.
     AddressRefused,
-    /// A Secret or ConfigMap reference that cannot be used (one text for every cause).
+    /// A Secret or `ConfigMap` reference that cannot be used (one text for every cause).
     Reference,
     /// The policy cannot be read, or asks for what cannot be evaluated.
     Configuration,

@@ -47,12 +47,13 @@ impl Judged {
     }
 
     /// Early feedback for templates: everything that would deny a Pod becomes a warning.
-    pub(super) fn as_warnings(mut self) -> Self {
+    pub(super) fn into_warnings(mut self) -> Self {
         if !self.decision.allowed {
             let lines = self.lines.iter().map(|line| format!("Pods would be denied: {}", line.place_first()));
             let mut warnings: Vec<String> = lines.collect();
             warnings.append(&mut self.decision.warnings);
-            let audit = std::mem::take(&mut self.decision.audit);
+            let mut audit = std::mem::take(&mut self.decision.audit);
+            audit.insert("decision", "warned".to_owned());
             self.decision =
                 Decision { allowed: true, warnings: bounded_warnings(warnings), audit, ..Decision::default() };
             self.ending = Ending::Allowed;

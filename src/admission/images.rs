@@ -1,5 +1,7 @@
 //! Which images an object names, each with its field path, and which of them an update leaves as they were.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 
 use super::review::{Kind, Object};
@@ -201,16 +203,13 @@ impl<'a> PodSpec<'a> {
         let mut found = Vec::new();
         for list in LISTS {
             let (field, leaf) = list.field();
+            let before = old.iter().flat_map(|old| old.list(list));
+            let before: HashSet<(&str, &str)> = before.filter_map(|(_, name, image)| Some((name?, image))).collect();
             for (i, name, image) in self.list(list) {
-                let unchanged =
-                    |old: PodSpec<'_>| old.list(list).any(|(_, n, image_then)| n == name && image_then == image);
-                if name.is_some() && old.is_some_and(unchanged) {
-                    continue;
+                if name.is_none_or(|name| !before.contains(&(name, image))) {
+                    let field = format!("{}.{field}[{i}].{leaf}", self.prefix);
+                    found.push(NamedImage { field, image: image.to_owned() });
                 }
-                found.push(NamedImage {
-                    field: format!("{}.{field}[{i}].{leaf}", self.prefix),
-                    image: image.to_owned(),
-                });
             }
         }
         found

@@ -11,6 +11,7 @@ pub mod review;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -185,7 +186,7 @@ impl Admission {
             return Judged::refused(format!("the {} names more than {MAX_IMAGES} images", request.kind.kind));
         }
         let judged = self.judge(namespace, pod, images, deadline).await;
-        if template && self.config.templates == Templates::Warn { judged.as_warnings() } else { judged }
+        if template && self.config.templates == Templates::Warn { judged.into_warnings() } else { judged }
     }
 
     /// Judges each distinct image once, several at a time, by one generation of policies.
@@ -193,12 +194,8 @@ impl Admission {
         let snapshot = self.inputs.current();
         let pull_secrets = pod.pull_secrets();
         let context = PodContext { namespace, pull_secrets: &pull_secrets, service_account: pod.service_account() };
-        let mut distinct: Vec<&str> = Vec::new();
-        for image in &images {
-            if !distinct.contains(&image.image.as_str()) {
-                distinct.push(&image.image);
-            }
-        }
+        let mut seen = HashSet::new();
+        let distinct: Vec<&str> = images.iter().map(|i| i.image.as_str()).filter(|image| seen.insert(*image)).collect();
         let verdicts = if let [image] = distinct.as_slice() {
             vec![self.verifier.judge(&snapshot, image, &context, deadline).await]
         } else {

@@ -128,8 +128,8 @@ pub struct RegistryEntry {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_OBJECT_REF), regex(pattern = OBJECT_REF))]
     pub gpg_key_ref: Option<String>,
-    /// Base URL (http or https, no user name) of the store that holds GPG signatures. Without it the registries.d
-    /// configuration decides, then the registry's own signature extension.
+    /// Base URL (http or https, no user name) of the store that holds GPG signatures. Without it the administrator's
+    /// registries.d configuration decides.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_URL), regex(pattern = STORE_URL))]
     pub lookaside: Option<String>,

@@ -97,7 +97,7 @@ pub(super) struct SourceArguments {
 /// What both `serve` and `check` need to decide.
 #[derive(Debug, Args)]
 pub(super) struct DecisionArguments {
-    /// podseal's own namespace: whitelist ConfigMap, synced keys
+    /// podseal's own namespace: whitelist `ConfigMap`, synced keys
     #[arg(long, value_name = "NAME", default_value = "registry-system", env = "PODSEAL_NAMESPACE")]
     pub(super) own_namespace: String,
     /// Deny images when no policy exists at all
@@ -106,20 +106,17 @@ pub(super) struct DecisionArguments {
     /// Let namespaced policies only tighten registries that a cluster policy names
     #[arg(long)]
     pub(super) restrict_namespaces: bool,
-    /// Namespace whose Secrets and ConfigMaps every namespaced policy may name
+    /// Namespace whose Secrets and `ConfigMaps` every namespaced policy may name
     #[arg(long, value_name = "NAME")]
     pub(super) shared_namespace: Vec<String>,
     /// Namespace that is never judged, besides podseal's own and kube-system
     #[arg(long, value_name = "NAME")]
     pub(super) exempt_namespace: Vec<String>,
-    /// What is done about Pod templates of Deployments, Jobs and the like
-    #[arg(long, value_enum, default_value_t = Templates::Warn)]
-    pub(super) templates: Templates,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct ServeCommand {
-    /// Kubeconfig file; without it the Pod's service account is used
+    /// Kubeconfig file; without it $KUBECONFIG, ~/.kube/config, or the Pod's service account
     #[arg(long, value_name = "FILE")]
     pub(super) kubeconfig: Option<PathBuf>,
     /// Address of the webhook
@@ -138,7 +135,7 @@ pub(super) struct ServeCommand {
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(super) log_format: LogFormat,
     /// Reviews in flight; more are turned away at once
-    #[arg(long, value_name = "N", default_value_t = 512)]
+    #[arg(long, value_name = "N", default_value_t = 1024)]
     pub(super) max_in_flight: usize,
     /// How long a positive verdict is used again
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
@@ -152,6 +149,12 @@ pub(super) struct ServeCommand {
     /// Time between "not ready" and the end of accepting connections when stopping
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub(super) drain_delay: Duration,
+    /// What is done about Pod templates of Deployments, Jobs and the like
+    #[arg(long, value_enum, default_value_t = Templates::Warn)]
+    pub(super) templates: Templates,
+    /// CA (PEM) of the clients that may ask for reviews; others get the probes alone
+    #[arg(long, value_name = "FILE")]
+    pub(super) client_ca: Option<PathBuf>,
     /// API server address that namespaced policies may not lead to, besides the one podseal itself uses
     #[arg(long, value_name = "IP")]
     pub(super) api_server_address: Vec<IpAddr>,
@@ -173,16 +176,16 @@ pub(super) enum Format {
 #[derive(Debug, Args)]
 pub(super) struct CheckCommand {
     /// File of Pods, Lists or objects with Pod templates, YAML or JSON; - is standard input
-    #[arg(short, long, value_name = "FILE", required_unless_present = "image")]
+    #[arg(short, long, value_name = "FILE", num_args = 1.., required_unless_present = "image")]
     pub(super) filename: Vec<PathBuf>,
-    /// File or directory of policies, the whitelist ConfigMap, and the Secrets they name
-    #[arg(long, value_name = "FILE_OR_DIR")]
+    /// File or directory of policies, the whitelist `ConfigMap`, and the Secrets they name
+    #[arg(long, value_name = "FILE_OR_DIR", num_args = 1..)]
     pub(super) policy: Vec<PathBuf>,
     /// Namespace of objects that name none
     #[arg(short, long, value_name = "NAME", default_value = "default")]
     pub(super) namespace: String,
     /// Image to decide about, as if a Pod named it
-    #[arg(long, value_name = "REF")]
+    #[arg(long, value_name = "REF", num_args = 1..)]
     pub(super) image: Vec<String>,
     /// How results are printed
     #[arg(short, long, value_enum, default_value_t = Format::Table)]

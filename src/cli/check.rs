@@ -1,5 +1,6 @@
 //! `podseal check`: the webhook's decision about files, without a cluster.
 
+use std::fmt::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ struct Row {
     field: String,
     digest: Option<String>,
     verdict: &'static str,
-    reason: String,
+    reason: &'static str,
     policy: Option<String>,
     method: Option<&'static str>,
     signer: Option<String>,
@@ -40,24 +41,31 @@ struct Row {
 
 pub(super) fn run(command: &CheckCommand, verbose: u8) -> ExitCode {
     let _logs = super::serve::logs(super::args::LogFormat::Text, verbose, "error");
+    decide(command)
+}
+
+/// The command without its log, which is one for the whole process and so not for tests.
+pub(super) fn decide(command: &CheckCommand) -> ExitCode {
     match prepare(command) {
         Ok((subjects, configuration)) => match runtime() {
-            Ok(runtime) => runtime.block_on(check(command, subjects, configuration)).unwrap_or_else(usage),
-            Err(error) => usage(error),
+            Ok(runtime) => {
+                runtime.block_on(check(command, subjects, configuration)).unwrap_or_else(|error| usage(&error))
+            }
+            Err(error) => usage(&error),
         },
-        Err(error) => usage(error),
+        Err(error) => usage(&error),
     }
 }
 
-fn usage(error: String) -> ExitCode {
-    complain(&error);
+fn usage(error: &str) -> ExitCode {
+    complain(error);
     ExitCode::from(USAGE)
 }
 
 /// Reads all files; objects of the `-f` files that configure (policies, Secrets, …) count as such.
 fn prepare(command: &CheckCommand) -> Result<(Vec<Document>, Configuration), String> {
     let own = &command.decision.own_namespace;
-    let mut configuration = Configuration::default();
+    let mut configuration = Configuration::in_namespace(&command.namespace);
     for path in &command.policy {
         for document in documents::read(path)? {
             if !configuration.take(&document, own)? {
@@ -137,7 +145,7 @@ async fn judge(
     };
     let workload: Workload = read_workload(&subject.object).map_err(|e| format!("{}: {e}", subject.origin))?;
     let namespace = subject.text("/metadata/namespace").unwrap_or(&command.namespace);
-    let object = format!("{}/{}", kind.kind, subject.text("/metadata/name").unwrap_or(""));
+    let object = format!("{namespace}/{}/{}", kind.kind, subject.text("/metadata/name").unwrap_or(""));
     let exempt = &command.decision.exempt_namespace;
     if namespace == "kube-system"
         || namespace == command.decision.own_namespace
@@ -167,7 +175,7 @@ fn row(object: &str, named: &NamedImage, verdict: &ImageVerdict) -> Row {
         field: named.field.clone(),
         digest: verdict.digest.as_ref().map(ToString::to_string),
         verdict: "Allowed",
-        reason: String::new(),
+        reason: "",
         policy: None,
         method: None,
         signer: None,
@@ -184,8 +192,7 @@ fn row(object: &str, named: &NamedImage, verdict: &ImageVerdict) -> Row {
                 Basis::NoPolicy => "NoPolicy",
                 Basis::Policy { pass, .. } if pass.method.is_some() => "Signed",
                 Basis::Policy { .. } => "Unchecked",
-            }
-            .to_owned();
+            };
             if let Basis::Policy { policy, pass } = basis {
                 row.policy = Some(policy.clone());
                 row.method = pass.method.map(Method::label);
@@ -194,7 +201,7 @@ fn row(object: &str, named: &NamedImage, verdict: &ImageVerdict) -> Row {
         }
         Outcome::Denied(findings) | Outcome::Undecided(findings) => {
             row.verdict = if matches!(verdict.outcome, Outcome::Denied(_)) { "Denied" } else { "Error" };
-            reason_of(&verdict.outcome).clone_into(&mut row.reason);
+            row.reason = reason_of(&verdict.outcome);
             row.policy = findings.first().and_then(|f| f.policy.clone());
             row.method = findings.iter().flat_map(|f| &f.failures).find_map(|f| f.method).map(Method::label);
             row.messages.extend(lines(findings));
@@ -208,9 +215,7 @@ fn row(object: &str, named: &NamedImage, verdict: &ImageVerdict) -> Row {
 fn table(rows: &[Row]) -> String {
     let cells: Vec<[&str; 5]> = rows
         .iter()
-        .map(|r| {
-            [r.verdict, r.reason.as_str(), r.object.as_str(), r.image.as_str(), r.signer.as_deref().unwrap_or("-")]
-        })
+        .map(|r| [r.verdict, r.reason, r.object.as_str(), r.image.as_str(), r.signer.as_deref().unwrap_or("-")])
         .collect();
     let head = ["VERDICT", "REASON", "OBJECT", "IMAGE", "SIGNER"];
     let width = |i: usize| cells.iter().map(|c| c[i].chars().count()).chain([head[i].len()]).max().unwrap_or(0);
@@ -223,7 +228,7 @@ fn table(rows: &[Row]) -> String {
     for (row, cells) in rows.iter().zip(&cells) {
         text.push_str(&line(cells));
         for message in &row.messages {
-            text.push_str(&format!("  {message}\n"));
+            let _ = writeln!(text, "  {message}");
         }
     }
     text

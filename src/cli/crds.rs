@@ -9,16 +9,17 @@ use crate::api::PolicyKind;
 pub(super) fn run(command: &CrdsCommand) -> ExitCode {
     let text = match &command.kind {
         None => crate::api::crds_yaml(),
-        Some(name) => match PolicyKind::find(name) {
-            Some(kind) => kind.yaml(),
-            None => {
+        Some(name) => {
+            if let Some(kind) = PolicyKind::find(name) {
+                kind.yaml()
+            } else {
                 complain(&format!(
                     "no such kind: {name}; there are {}",
                     PolicyKind::ALL.map(PolicyKind::kind).join(" and ")
                 ));
                 return ExitCode::from(super::USAGE);
             }
-        },
+        }
     };
     match text {
         Ok(text) => {

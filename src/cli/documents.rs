@@ -109,21 +109,29 @@ fn flatten(origin: String, object: Value, depth: usize, documents: &mut Vec<Docu
     Ok(())
 }
 
-/// Policies, whitelist, Secrets, ConfigMaps and service accounts among documents.
+/// Policies, whitelist, Secrets, `ConfigMaps` and service accounts among documents.
 #[derive(Debug, Default)]
 pub(super) struct Configuration {
     pub(super) policies: Vec<Policy>,
     whitelist: Option<Whitelist>,
     pub(super) objects: FileObjects,
+    /// Namespace of objects that name none; `default` when not set.
+    namespace: Option<String>,
     /// What the user should know, such as problems of policies.
     pub(super) remarks: Vec<String>,
 }
 
 impl Configuration {
+    /// Nothing yet; objects that name no namespace will be of this one.
+    pub(super) fn in_namespace(namespace: &str) -> Self {
+        Self { namespace: Some(namespace.to_owned()), ..Self::default() }
+    }
+
     /// Takes a document; `Ok(false)` when it is of a kind that configures nothing.
     pub(super) fn take(&mut self, document: &Document, own_namespace: &str) -> Result<bool, String> {
         let name = document.text("/metadata/name").unwrap_or("").to_owned();
-        let namespace = document.text("/metadata/namespace").unwrap_or("default").to_owned();
+        let namespace =
+            document.text("/metadata/namespace").or(self.namespace.as_deref()).unwrap_or("default").to_owned();
         let key = (namespace.clone(), name.clone());
         match (document.group(), document.kind()) {
             (GROUP, "ClusterRegistrySecurityPolicy") => self.policy(PolicyId::cluster(&name), document),

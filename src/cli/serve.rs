@@ -73,12 +73,15 @@ async fn serve_until_told(command: &ServeCommand) -> Result<(), String> {
         CacheLimits { positive: command.verdict_ttl, negative: command.negative_ttl, entries: command.verdicts };
     let verifier =
         Arc::new(verifier(&command.source, &command.decision, Some((cache, api_servers)), objects, metrics.clone())?);
-    let admission =
-        Admission::new(admission_config(&command.decision), verifier.clone(), inputs.clone(), metrics.clone());
+    let admission = Admission::new(admission_config(command), verifier.clone(), inputs.clone(), metrics.clone());
     let limits = Limits { in_flight: command.max_in_flight, ..Limits::default() };
     let routes = Routes::new(&App::new(admission, metrics.clone(), limits));
 
-    let files = tls::Files { certificate: command.tls_cert.clone(), key: command.tls_key.clone(), client_ca: None };
+    let files = tls::Files {
+        certificate: command.tls_cert.clone(),
+        key: command.tls_key.clone(),
+        client_ca: command.client_ca.clone(),
+    };
     let tls = Tls::open(&files, metrics.clone()).await.map_err(|e| e.to_string())?;
     let listener = listen(command.listen).await?;
     let plain = match command.metrics_listen {
@@ -110,14 +113,11 @@ async fn stopped(mut stopping: tokio::sync::watch::Receiver<bool>) {
 }
 
 async fn terminated() {
-    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        }
-        _ => {
-            error!("signals cannot be watched; only a kill ends this process");
-            std::future::pending::<()>().await;
-        }
+    if let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    } else {
+        error!("signals cannot be watched; only a kill ends this process");
+        std::future::pending::<()>().await;
     }
 }
 
@@ -153,11 +153,12 @@ fn api_server_addresses(url: &http::Uri, further: &[IpAddr]) -> Vec<IpAddr> {
 }
 
 /// podseal's own namespace and kube-system are exempt always; the installation adds others.
-pub(super) fn admission_config(decision: &DecisionArguments) -> AdmissionConfig {
+fn admission_config(command: &ServeCommand) -> AdmissionConfig {
+    let decision = &command.decision;
     let own = ["kube-system".to_owned(), decision.own_namespace.clone()];
     AdmissionConfig {
         exempt_namespaces: own.into_iter().chain(decision.exempt_namespace.iter().cloned()).collect(),
-        templates: decision.templates,
+        templates: command.templates,
     }
 }
 

@@ -10,21 +10,18 @@ use super::objects::{Freshness, Lookup, Objects, SecretData};
 
 type Key = (String, String);
 
-/// Secrets, ConfigMaps and service accounts by namespace and name.
+/// Secrets, `ConfigMaps` and service accounts by namespace and name.
 #[derive(Debug, Default)]
 pub struct FileObjects {
     /// Secrets.
     pub secrets: HashMap<Key, Arc<SecretData>>,
-    /// ConfigMaps.
+    /// `ConfigMaps`.
     pub config_maps: HashMap<Key, Arc<SecretData>>,
     /// The names in `imagePullSecrets` of service accounts.
     pub service_accounts: HashMap<Key, Arc<Vec<String>>>,
 }
 
-fn find<'a, T: Send + Sync>(map: &HashMap<Key, Arc<T>>, namespace: &str, name: &str) -> Lookup<'a, T>
-where
-    T: 'a,
-{
+fn find<'a, T: Send + Sync + 'a>(map: &HashMap<Key, Arc<T>>, namespace: &str, name: &str) -> Lookup<'a, T> {
     let found = map.get(&(namespace.to_owned(), name.to_owned())).cloned();
     std::future::ready(Ok(found)).boxed()
 }

@@ -1,4 +1,4 @@
-//! Secrets, ConfigMaps and service accounts as verification needs them, from the API server or from files.
+//! Secrets, `ConfigMaps` and service accounts as verification needs them, from the API server or from files.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl Freshness {
     }
 }
 
-/// A Secret or ConfigMap: its data, and a hash of it that caches use.
+/// A Secret or `ConfigMap`: its data, and a hash of it that caches use.
 #[derive(Clone)]
 pub struct SecretData {
     /// Whether the controller keeps it for a key file.
@@ -82,10 +82,10 @@ pub trait Objects: Send + Sync + std::fmt::Debug {
         deadline: Instant,
     ) -> Lookup<'a, SecretData>;
 
-    /// A ConfigMap, no older than a key may be.
+    /// A `ConfigMap`, no older than a key may be.
     fn config_map<'a>(&'a self, namespace: &'a str, name: &'a str, deadline: Instant) -> Lookup<'a, SecretData>;
 
-    /// The names in `imagePullSecrets` of a ServiceAccount.
+    /// The names in `imagePullSecrets` of a `ServiceAccount`.
     fn pull_secrets_of<'a>(
         &'a self,
         namespace: &'a str,

@@ -13,7 +13,7 @@ use crate::domain::whitelist::Whitelist;
 pub struct Snapshot {
     /// The policies, or why they are not known.
     pub policies: Option<PolicySet>,
-    /// The whitelist; empty when the ConfigMap does not exist.
+    /// The whitelist; empty when the `ConfigMap` does not exist.
     pub whitelist: Arc<Whitelist>,
     /// Counts up with every change.
     pub generation: u64,
@@ -35,7 +35,7 @@ pub enum Source {
     ClusterPolicies,
     /// `registrysecuritypolicies.tmax.io`.
     NamespacedPolicies,
-    /// The whitelist ConfigMap.
+    /// The whitelist `ConfigMap`.
     Whitelist,
     /// Secrets in podseal's namespace.
     Keys,
@@ -118,7 +118,7 @@ impl Inputs {
         self.publish(&mut known);
     }
 
-    /// Replaces the whitelist; an empty one when the ConfigMap is gone.
+    /// Replaces the whitelist; an empty one when the `ConfigMap` is gone.
     pub fn set_whitelist(&self, whitelist: Whitelist) {
         let mut known = self.lock();
         known.whitelist = Arc::new(whitelist);

@@ -24,7 +24,7 @@ use crate::domain::policy::{Policy, PolicyId};
 use crate::domain::whitelist::Whitelist;
 use crate::telemetry::Metrics;
 
-/// The whitelist ConfigMap's name.
+/// The whitelist `ConfigMap`'s name.
 pub const WHITELIST_NAME: &str = "image-validation-webhook-whitelist";
 /// Events that are ready at once are taken together, so that a burst rebuilds the index once.
 const BURST: usize = 512;
@@ -58,12 +58,12 @@ async fn watch_policies(client: Client, source: Source, kind: &str, inputs: Arc<
     follow(api, watcher::Config::default(), source, &inputs, &metrics, |change| {
         match change {
             Change::All(objects) => {
-                inputs.replace_policies(source, objects.into_iter().map(|o| policy(source, o)).collect())
+                inputs.replace_policies(source, objects.into_iter().map(|o| policy(source, &o)).collect());
             }
             Change::Some(changes) => inputs.change_policies(
                 changes
                     .into_iter()
-                    .map(|(o, exists)| (policy_id(source, &o), exists.then(|| policy(source, o))))
+                    .map(|(o, exists)| (policy_id(source, &o), exists.then(|| policy(source, &o))))
                     .collect(),
             ),
         }
@@ -80,8 +80,8 @@ fn policy_id(source: Source, object: &DynamicObject) -> PolicyId {
     }
 }
 
-fn policy(source: Source, object: DynamicObject) -> Policy {
-    let policy = read_policy(policy_id(source, &object), &object.data);
+fn policy(source: Source, object: &DynamicObject) -> Policy {
+    let policy = read_policy(policy_id(source, object), &object.data);
     for problem in &policy.problems {
         warn!(policy = %policy.id, field = %problem.field, error = problem.error, "{}", problem.message);
     }
@@ -114,13 +114,14 @@ async fn watch_secrets(client: Client, namespace: &str, inputs: Arc<Inputs>, own
     follow(api, config, Source::Keys, &inputs, &metrics, |change| {
         match change {
             Change::All(secrets) => {
-                known = secrets.into_iter().map(|s| (s.name_any(), Arc::new(secret_data(s)))).collect()
+                known = secrets.into_iter().map(|s| (s.name_any(), Arc::new(secret_data(s)))).collect();
             }
             Change::Some(changes) => {
                 for (secret, exists) in changes {
-                    match exists {
-                        true => known.insert(secret.name_any(), Arc::new(secret_data(secret))),
-                        false => known.remove(&secret.name_any()),
+                    if exists {
+                        known.insert(secret.name_any(), Arc::new(secret_data(secret)))
+                    } else {
+                        known.remove(&secret.name_any())
                     };
                 }
             }

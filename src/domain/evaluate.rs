@@ -96,7 +96,7 @@ pub fn without_signature(entry: &Arc<Entry>, image: &ImageRef) -> Option<EntryOu
         Check::Signed(check) if check.notary.is_none() && check.cosign.is_none() && check.gpg.is_none() => {
             Err(vec![refused(
                 RefusalKind::NothingConfigured,
-                "the entry asks for a signature and has nothing configured to check it: set gpgKeyRef, cosignKeyRef or notary",
+                "the entry asks for a signature and has nothing configured to check it: set gpgKeyRef or cosignKeyRef",
             )])
         }
         Check::Signed(_) => return None,

@@ -185,23 +185,20 @@ pub(crate) fn split_tag(text: &str) -> (&str, Option<&str>) {
 
 /// Lower-case host with port, Docker Hub's aliases folded into `docker.io`.
 pub(crate) fn normal_host(host: &str) -> Result<String, ImageRefError> {
-    let (name, port) = match host.strip_prefix('[') {
-        Some(rest) => {
-            let (address, after) = rest.split_once(']').ok_or(ImageRefError::Host)?;
-            let address: std::net::Ipv6Addr = address.parse().map_err(|_| ImageRefError::Host)?;
-            let port = match after {
-                "" => None,
-                after => Some(after.strip_prefix(':').ok_or(ImageRefError::Host)?),
-            };
-            (format!("[{address}]"), port)
+    let (name, port) = if let Some(rest) = host.strip_prefix('[') {
+        let (address, after) = rest.split_once(']').ok_or(ImageRefError::Host)?;
+        let address: std::net::Ipv6Addr = address.parse().map_err(|_| ImageRefError::Host)?;
+        let port = match after {
+            "" => None,
+            after => Some(after.strip_prefix(':').ok_or(ImageRefError::Host)?),
+        };
+        (format!("[{address}]"), port)
+    } else {
+        let (name, port) = host.split_once(':').map_or((host, None), |(n, p)| (n, Some(p)));
+        if !valid_host_name(name) {
+            return Err(ImageRefError::Host);
         }
-        None => {
-            let (name, port) = host.split_once(':').map_or((host, None), |(n, p)| (n, Some(p)));
-            if !valid_host_name(name) {
-                return Err(ImageRefError::Host);
-            }
-            (name.to_ascii_lowercase(), port)
-        }
+        (name.to_ascii_lowercase(), port)
     };
     match port {
         None if matches!(name.as_str(), "index.docker.io" | "registry-1.docker.io") => Ok(DOCKER_HUB.to_owned()),
@@ -294,7 +291,7 @@ mod tests {
         let sha = Digest::sha256(b"").to_string();
         let upper = sha.to_uppercase().replace("SHA256", "sha256");
         for bad in [
-            "".to_owned(),
+            String::new(),
             " ".into(),
             "nginx ".into(),
             " nginx".into(),

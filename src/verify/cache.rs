@@ -39,7 +39,7 @@ pub(super) struct VerdictKey {
     pub reference: String,
     /// What the signatures are for.
     pub digest: Digest,
-    /// Hashes of the Secrets and ConfigMaps that the entry names: cosign keys, GPG keys, CA; zero when not named.
+    /// Hashes of the Secrets and `ConfigMaps` that the entry names: cosign keys, GPG keys, CA; zero when not named.
     pub keys: [[u8; 32]; 3],
     /// Where signatures are looked for outside the entry: the store that registries.d names.
     pub store: Option<String>,

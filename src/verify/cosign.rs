@@ -95,7 +95,10 @@ impl CosignMethod<'_> {
                 best.add(Refusal::new(RefusalKind::Invalid, format!("the payload {layer_digest} is missing")));
                 continue;
             };
-            match keys.verify_legacy(&payload, signature, digest).map_err(refusal).and_then(|claim| self.accept(&claim))
+            match keys
+                .verify_legacy(&payload, signature, digest)
+                .map_err(|error| refusal(&error))
+                .and_then(|claim| self.accept(&claim))
             {
                 Ok(pass) => return Ok(pass),
                 Err(refusal) => best.add(refusal),
@@ -109,7 +112,7 @@ impl CosignMethod<'_> {
         let (upstream, repository, access) =
             (&self.subject.verifier.upstream, self.subject.image.repository(), &self.material.access);
         let mut referrers = upstream.referrers(repository, &self.material.digest, access).await.map_err(Err)?;
-        referrers.retain(|r| may_be_bundle(r));
+        referrers.retain(may_be_bundle);
         // Those that say so first: a crowd of other artifacts must not hide a signature behind the limit.
         referrers.sort_by_key(|r| !says_bundle(r.artifact_type.as_deref()));
         let (mut best, mut spoilt) = (Best::new(), None);
@@ -132,7 +135,7 @@ impl CosignMethod<'_> {
             };
             match keys
                 .verify_bundle(&bundle, &self.material.digest)
-                .map_err(refusal)
+                .map_err(|error| refusal(&error))
                 .and_then(|claim| self.accept(&claim))
             {
                 Ok(pass) => return Ok(pass),
@@ -151,18 +154,17 @@ impl CosignMethod<'_> {
         }
         let annotation = claim.annotations.get("signer").map(String::as_str);
         let key = claim.key.get(..16).unwrap_or(&claim.key);
-        match cosign_signer_name(self.signers, annotation, &format!("key {key}")) {
-            Some(signer) => Ok(Pass { method: Some(Method::Cosign), signer: Some(signer) }),
-            None => {
-                let found =
-                    annotation.map_or("no signer annotation".to_owned(), |a| format!("the signer annotation {a:?}"));
-                Err(Refusal::new(RefusalKind::Signer, format!("validly signed with {found}, which is not listed")))
-            }
+        if let Some(signer) = cosign_signer_name(self.signers, annotation, &format!("key {key}")) {
+            Ok(Pass { method: Some(Method::Cosign), signer: Some(signer) })
+        } else {
+            let found =
+                annotation.map_or("no signer annotation".to_owned(), |a| format!("the signer annotation {a:?}"));
+            Err(Refusal::new(RefusalKind::Signer, format!("validly signed with {found}, which is not listed")))
         }
     }
 }
 
-fn refusal(error: SignatureError) -> Refusal {
+fn refusal(error: &SignatureError) -> Refusal {
     let kind = if matches!(error, SignatureError::OtherDigest(_)) { RefusalKind::Digest } else { RefusalKind::Invalid };
     Refusal::new(kind, error.to_string())
 }
@@ -185,7 +187,9 @@ fn may_be_bundle(referrer: &Referrer) -> bool {
 fn unspoilt<T>(got: Result<T, Fault>, spoilt: &mut Option<Fault>) -> Result<Option<T>, Result<Best, Fault>> {
     match got {
         Ok(got) => Ok(Some(got)),
-        Err(fault) if matches!(fault.kind(), FaultKind::TooLarge | FaultKind::DigestMismatch | FaultKind::BadAnswer) => {
+        Err(fault)
+            if matches!(fault.kind(), FaultKind::TooLarge | FaultKind::DigestMismatch | FaultKind::BadAnswer) =>
+        {
             spoilt.get_or_insert(fault);
             Ok(None)
         }

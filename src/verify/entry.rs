@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::Verifier;
 use super::cache::{Verdict, VerdictKey};
@@ -12,7 +12,7 @@ use super::pod::Credentials;
 use crate::cluster::{Freshness, SecretData};
 use crate::domain::digest::Digest;
 use crate::domain::image::ImageRef;
-use crate::domain::policy::{Entry, ObjectRef, SignedCheck};
+use crate::domain::policy::{Entry, GpgCheck, ObjectRef, SignedCheck};
 use crate::domain::scope::HostPattern;
 use crate::domain::verdict::{Cause, Failure, Method, Pass, Refusal, RefusalKind};
 use crate::fault::{Fault, FaultKind};
@@ -70,7 +70,13 @@ pub(super) struct Material {
     pub(super) resolved: bool,
     pub(super) cosign: Option<Result<Arc<SecretData>, Fault>>,
     pub(super) gpg: Option<Result<Arc<SecretData>, Fault>>,
-    pub(super) store: Option<StoreUrl>,
+    pub(super) store: Option<Store>,
+}
+
+/// A signature store and how it is reached.
+pub(super) struct Store {
+    pub(super) url: StoreUrl,
+    pub(super) access: Access,
 }
 
 type Judged = Result<Pass, Vec<Failure>>;
@@ -120,10 +126,8 @@ impl Subject<'_> {
             Some(gpg) => Some(self.key_secret(&gpg.key_ref).await),
             None => None,
         };
-        let registries_d = self.verifier.registries_d.load();
-        let store = match check.gpg.as_ref().map(|g| &g.lookaside) {
-            Some(Some(lookaside)) => Some(StoreUrl::from_policy(lookaside).map_err(configuration)?),
-            Some(None) => registries_d.lookaside(self.image).cloned(),
+        let store = match &check.gpg {
+            Some(gpg) => self.store(gpg, &access)?,
             None => None,
         };
         let hash = |secret: &Option<Result<Arc<SecretData>, Fault>>| match secret {
@@ -135,7 +139,7 @@ impl Subject<'_> {
             reference: self.image.identity_form().to_string(),
             digest: digest.clone(),
             keys: [hash(&cosign), hash(&gpg), ca.as_ref().map_or([0; 32], |(_, hash)| *hash)],
-            store: store.as_ref().map(ToString::to_string),
+            store: store.as_ref().map(|store| store.url.to_string()),
             credentials: scope,
             namespace: (tenant && scope != [0; 32]).then(|| self.namespace.into()),
         };
@@ -145,29 +149,30 @@ impl Subject<'_> {
 
     /// From the cache, or computed by one of those who ask at the same time.
     async fn cached(&self, key: VerdictKey, check: &SignedCheck, material: Material) -> (Judged, bool) {
-        let verifier = self.verifier;
-        if let Some(verdict) = verifier.verdicts.get(&key).await {
-            verifier.metrics.cache(true);
-            return (verdict.result.clone(), true);
+        let hit = self.verifier.verdicts.get(&key).await;
+        self.verifier.metrics.cache(hit.is_some());
+        match hit {
+            Some(verdict) => (verdict.result.clone(), true),
+            // Boxed: what only a miss needs would make every review's future several times as large.
+            None => (Box::pin(self.computed(key, check, material)).await, false),
         }
-        verifier.metrics.cache(false);
-        // The slot comes before the flight: whoever computes for everybody has one, so a namespace that has used up its
-        // own slots never holds up another one.
-        let slots = verifier.slots(self.namespace);
-        let Ok(Ok(_slot)) = timeout_at(self.deadline, slots.acquire()).await else {
-            let message = format!("too many verifications are under way for namespace {}", self.namespace);
-            return (undecided(Fault::new(FaultKind::Overloaded, message)), false);
-        };
+    }
+
+    async fn computed(&self, key: VerdictKey, check: &SignedCheck, material: Material) -> Judged {
+        // The place comes before the flight: whoever computes for everybody has one, so a namespace that has used up
+        // its own never holds up another one.
+        let place = self.verifier.slots.enter(self.namespace, self.deadline).await;
+        let _place = place.map_err(|fault| vec![undecided(fault)])?;
         for last in [false, true] {
-            let flight = verifier.verdicts.compute(key.clone(), self.compute(check, &material));
+            let flight = self.verifier.verdicts.compute(key.clone(), self.compute(check, &material));
             match flight.await {
-                Ok(verdict) => return (verdict.result.clone(), false),
+                Ok(verdict) => return verdict.result.clone(),
                 // Another review's deadline was shorter than this one's: try once more by ourselves.
                 Err(failures) if !last && timed_out(&failures) && Instant::now() < self.deadline => {}
-                Err(failures) => return (Err((*failures).clone()), false),
+                Err(failures) => return Err((*failures).clone()),
             }
         }
-        (undecided(Fault::new(FaultKind::Timeout, "the time of this review ran out")), false)
+        Err(vec![undecided(Fault::new(FaultKind::Timeout, "the time of this review ran out"))])
     }
 
     /// Tries the methods in order; the first success passes. `Err` when a fault leaves the verdict open.
@@ -208,16 +213,27 @@ impl Subject<'_> {
             return Ok(known.clone());
         }
         let tag = self.image.tag().unwrap_or("latest");
-        let slots = self.verifier.slots(self.namespace);
-        let Ok(Ok(_slot)) = timeout_at(self.deadline, slots.acquire()).await else {
-            let message = format!("too many verifications are under way for namespace {}", self.namespace);
-            return Err(Cause::Undecided(Fault::new(FaultKind::Overloaded, message)));
-        };
-        let found =
-            self.verifier.upstream.resolve(self.image.repository(), tag, access).await.map_err(Cause::Undecided)?;
+        let place = self.verifier.slots.enter(self.namespace, self.deadline).await;
+        let _place = place.map_err(Cause::Undecided)?;
+        let found = Box::pin(self.verifier.upstream.resolve(self.image.repository(), tag, access)).await;
+        let found = found.map_err(Cause::Undecided)?;
         let digest = found.ok_or_else(|| self.not_found())?;
         digests.learn(cluster, digest.clone());
         Ok(digest)
+    }
+
+    /// The store of the policy, else that of registries.d. Only what a namespaced policy names is kept from addresses
+    /// such as loopback; a store of the administrator may be anywhere.
+    fn store(&self, gpg: &GpgCheck, access: &Access) -> Result<Option<Store>, Cause> {
+        let (url, guarded) = match &gpg.lookaside {
+            Some(lookaside) => (StoreUrl::from_policy(lookaside).map_err(configuration)?, !self.entry.is_cluster()),
+            None => match self.verifier.registries_d.load().lookaside(self.image) {
+                Some(url) => (url.clone(), false),
+                None => return Ok(None),
+            },
+        };
+        let transport = Transport { guarded, ..access.transport.clone() };
+        Ok(Some(Store { url, access: Access { transport, ..access.clone() } }))
     }
 
     async fn check_bytes(&self, material: &Material) -> Result<(), Cause> {
@@ -249,7 +265,7 @@ impl Subject<'_> {
         }
     }
 
-    /// `ca.crt` of a Secret, else of a ConfigMap, with the object's hash.
+    /// `ca.crt` of a Secret, else of a `ConfigMap`, with the object's hash.
     async fn certificates(&self, reference: &ObjectRef) -> Result<(Arc<[u8]>, [u8; 32]), Fault> {
         if !self.may_name(reference) {
             return Err(unusable(reference));
@@ -295,8 +311,8 @@ fn configuration(message: String) -> Cause {
     Cause::Undecided(Fault::new(FaultKind::Configuration, message))
 }
 
-fn undecided(fault: Fault) -> Judged {
-    Err(vec![Failure { method: None, cause: Cause::Undecided(fault) }])
+fn undecided(fault: Fault) -> Failure {
+    Failure { method: None, cause: Cause::Undecided(fault) }
 }
 
 fn passed((pass, valid_until): (Pass, Option<std::time::SystemTime>)) -> Arc<Verdict> {

@@ -40,17 +40,21 @@ impl GpgMethod<'_> {
         let (repository, digest) = (self.subject.image.repository(), &self.material.digest);
         let mut best = Best::new();
         for number in 1..=MAX_SIGNATURES {
-            let fetched = verifier.upstream.signature(store, repository, digest, number, &self.material.access).await;
+            let fetched = verifier.upstream.signature(&store.url, repository, digest, number, &store.access).await;
             let Some(blob) = fetched.map_err(Cause::Undecided)? else {
-                return Err(Cause::Refused(best.into_refusal(|| format!("no signature for {digest} in {store}"))));
+                return Err(Cause::Refused(
+                    best.into_refusal(|| format!("no signature for {digest} in {}", store.url)),
+                ));
             };
             match self.check_one(&keyring, &blob) {
                 Ok(pass) => return Ok(pass),
                 Err(refusal) => best.add(refusal),
             }
         }
-        let message =
-            format!("{store} holds {MAX_SIGNATURES} or more signatures for {digest} and none of the first passes");
+        let message = format!(
+            "{} holds {MAX_SIGNATURES} or more signatures for {digest} and none of the first passes",
+            store.url
+        );
         Err(Cause::Undecided(Fault::new(FaultKind::TooLarge, message)))
     }
 
@@ -68,11 +72,11 @@ impl GpgMethod<'_> {
                 format!("signed as {:?}, which signedIdentity does not accept for this image", payload.reference);
             return Err(Refusal::new(RefusalKind::Identity, detail));
         }
-        let Some(signer) = gpg_signer_name(self.signers, &signed.signer) else {
+        let Some(name) = gpg_signer_name(self.signers, &signed.signer) else {
             let detail = format!("signed by {}, who is not among the listed signers", name_of(&signed.signer));
             return Err(Refusal::new(RefusalKind::Signer, detail));
         };
-        Ok((Pass { method: Some(Method::Gpg), signer: Some(signer) }, signed.valid_until))
+        Ok((Pass { method: Some(Method::Gpg), signer: Some(name) }, signed.valid_until))
     }
 }
 

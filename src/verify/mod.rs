@@ -13,16 +13,16 @@ mod gpg;
 mod keys;
 mod pod;
 mod report;
+mod slots;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use crate::cluster::{Objects, Snapshot};
@@ -39,6 +39,7 @@ use crate::telemetry::Metrics;
 use self::cache::Verdicts;
 use self::keys::Keys;
 use self::pod::Credentials;
+use self::slots::Slots;
 
 pub use self::cache::CacheLimits;
 pub use self::pod::PodContext;
@@ -52,9 +53,9 @@ pub struct VerifyConfig {
     pub options: Options,
     /// podseal's own namespace, whose synced key Secrets every policy may name.
     pub own_namespace: Arc<str>,
-    /// Further namespaces whose Secrets and ConfigMaps namespaced policies may name.
+    /// Further namespaces whose Secrets and `ConfigMaps` namespaced policies may name.
     pub shared_namespaces: Vec<String>,
-    /// Verifications under way per namespace; more wait within their review's deadline.
+    /// Verifications under way per namespace; some more wait within their review's deadline.
     pub per_namespace: usize,
     /// How long and how many verdicts are kept.
     pub cache: CacheLimits,
@@ -84,12 +85,9 @@ pub struct Verifier {
     keys: Keys,
     pull_secrets: pod::PullSecrets,
     verdicts: Verdicts,
-    slots: moka::sync::Cache<String, Arc<Semaphore>>,
+    slots: Slots,
     metrics: Arc<Metrics>,
 }
-
-/// Namespaces with verifications under way that are remembered at most.
-const MAX_NAMESPACES: u64 = 50_000;
 
 impl Verifier {
     /// Puts the parts together; registries.d and the administrator's credentials start empty.
@@ -99,10 +97,9 @@ impl Verifier {
         objects: Arc<dyn Objects>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let idle = Duration::from_secs(600);
         Self {
             verdicts: Verdicts::new(config.cache),
-            slots: moka::sync::Cache::builder().max_capacity(MAX_NAMESPACES).time_to_idle(idle).build(),
+            slots: Slots::new(config.per_namespace),
             keys: Keys::new(metrics.clone()),
             pull_secrets: pod::PullSecrets::new(),
             registries_d: ArcSwap::default(),
@@ -176,17 +173,18 @@ impl Verifier {
         namespace: &str,
         image: &Result<ImageRef, crate::domain::image::ImageRefError>,
     ) -> Route {
-        match route(&PolicySet::default(), &snapshot.whitelist, self.config.options, namespace, image) {
+        if let whitelisted
+        @ Route::Decided(Outcome::Allowed(Basis::WhitelistedImage(_) | Basis::WhitelistedNamespace)) =
+            route(&PolicySet::default(), &snapshot.whitelist, self.config.options, namespace, image)
+        {
             whitelisted
-            @ Route::Decided(Outcome::Allowed(Basis::WhitelistedImage(_) | Basis::WhitelistedNamespace)) => whitelisted,
-            _ => {
-                let missing = snapshot.missing.join(", ");
-                let fault = Fault::new(
-                    FaultKind::NotSynced,
-                    format!("podseal does not know these objects of the cluster yet: {missing}"),
-                );
-                Route::Decided(Outcome::Undecided(vec![without_entry(fault)]))
-            }
+        } else {
+            let missing = snapshot.missing.join(", ");
+            let fault = Fault::new(
+                FaultKind::NotSynced,
+                format!("podseal does not know these objects of the cluster yet: {missing}"),
+            );
+            Route::Decided(Outcome::Undecided(vec![without_entry(fault)]))
         }
     }
 
@@ -253,11 +251,6 @@ impl Verifier {
             }
         };
         self.metrics.image(ending, method);
-    }
-
-    /// The namespace's slots for verifications that need the network.
-    fn slots(&self, namespace: &str) -> Arc<Semaphore> {
-        self.slots.get_with_by_ref(namespace, || Arc::new(Semaphore::new(self.config.per_namespace)))
     }
 
     /// Clock of key and signature validity.

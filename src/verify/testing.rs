@@ -190,7 +190,7 @@ pub(crate) fn say(verdict: &ImageVerdict) -> String {
 pub(crate) fn text(verdict: &ImageVerdict) -> String {
     let (Outcome::Denied(findings) | Outcome::Undecided(findings)) = &verdict.outcome else { return String::new() };
     let lines = findings.iter().flat_map(|finding| super::describe(&verdict.image, "f", finding));
-    lines.collect::<Vec<_>>().join("\n")
+    lines.map(|line| line.to_string()).collect::<Vec<_>>().join("\n")
 }
 
 type Thing = Arc<dyn Fn(&Seen) -> Reply + Send + Sync>;

@@ -9,6 +9,8 @@
 // Tests say what they expect by panicking; clippy's own exception for tests does not see functions without `#[test]`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+mod differential_cosign;
+mod differential_gpg;
 mod layering;
 mod negatives;
 mod quickstart;
@@ -18,6 +20,13 @@ mod support;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let trials = [layering::trials(), servers::trials(), quickstart::trials(), negatives::trials()];
+    let trials = [
+        layering::trials(),
+        servers::trials(),
+        quickstart::trials(),
+        negatives::trials(),
+        differential_gpg::trials(),
+        differential_cosign::trials(),
+    ];
     support::harness::run(trials.into_iter().flatten().collect())
 }

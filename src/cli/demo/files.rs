@@ -140,7 +140,7 @@ Everything keeps running; Ctrl-C {end}. In another terminal:
   curl -sS --cacert \"$D\"/ca.crt https://{registry}/v2/_catalog
   curl -sS --cacert \"$D\"/ca.crt https://{registry}/v2/shop/web/manifests/1
 
-Change \"$D\"/policies/policies.yaml or a Pod and check again; the running webhook keeps what it started with.
+Change $D/policies/policies.yaml or a Pod and check again; the webhook keeps what it started with.
 ",
         dir = quote(&directory.path().to_string_lossy()),
     )

@@ -218,7 +218,7 @@ This demo started
 
   a registry         {registry:23}  with some images in it
   a signature store  {store:23}  with the image maker's OpenPGP signatures
-  the webhook        {webhook:23}  asked by a Kubernetes API server before it stores a Pod
+  the webhook        {webhook:23}  asked by the Kubernetes API server about each Pod
 
 and gives the webhook this policy:
 
@@ -232,7 +232,7 @@ Below each Pod is what podseal says about it, with digests cut short.
 
   allowed    the Pod may run
   DENIED     it may not, for the reason that its owner reads
-  UNDECIDED  it may not run now: something needed for a verdict failed (such an answer is never kept)
+  UNDECIDED  it may not run now: something needed for a verdict failed; this is never kept
   warned     the object is stored, but its Pods would be denied
 
 ",

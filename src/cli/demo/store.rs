@@ -30,7 +30,8 @@ impl Store {
 }
 
 async fn serve(State(store): State<Arc<Store>>, Path(name): Path<String>) -> (StatusCode, Bytes) {
-    match store.0.get(&name) {
+    // skopeo asks with two slashes when the configured URL ends in one, and file servers take them for one.
+    match store.0.get(name.trim_start_matches('/')) {
         Some(signature) => (StatusCode::OK, signature.clone()),
         None => (StatusCode::NOT_FOUND, Bytes::from_static(b"no such signature\n")),
     }

@@ -7,6 +7,7 @@
 //!   cluster     etcd + kube-apiserver, kubectl, policies, webhook objects    podseal   the binary under test
 //!   registry    referrers-registry, Debian's registry, tiny images           store     nginx with a lookaside tree
 //!   signer      gpg homes, skopeo, cosign                                  review    AdmissionReviews without kubectl
+//!   opinions    podseal's answers beside those of another verifier
 //! ```
 
 // No single set of tests uses all of it.
@@ -15,6 +16,7 @@
 pub mod cluster;
 pub mod harness;
 pub mod http;
+pub mod opinions;
 pub mod pki;
 pub mod podseal;
 pub mod ports;

@@ -42,6 +42,24 @@ impl<'a> KeySpec<'a> {
     }
 }
 
+/// Why a key is revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Somebody else has it: nothing that it ever signed counts.
+    Compromised,
+    /// It is no longer used.
+    Retired,
+}
+
+impl Reason {
+    fn code(self) -> u8 {
+        match self {
+            Self::Compromised => 1,
+            Self::Retired => 3,
+        }
+    }
+}
+
 /// How to sign.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SignSpec<'a> {
@@ -127,12 +145,49 @@ impl Gpg {
     /// Revokes a key because it is no longer used: older signatures stay good.
     #[track_caller]
     pub fn retire(&self, key: &GpgKey) {
-        let file = self.home.join(format!("{}.retired", key.fingerprint));
+        self.revoke_for(key, Reason::Retired, None);
+    }
+
+    /// Revokes a key for this reason at a pretended time.
+    #[track_caller]
+    pub fn revoke_for(&self, key: &GpgKey, reason: Reason, at: Option<&str>) {
+        let file = self.home.join(format!("{}.revoked", key.fingerprint));
+        let mut command = self.dialogue(at);
+        command.arg("--output").arg(&file).args(["--gen-revoke", &key.fingerprint]);
+        tools::run_with(&mut command, format!("y\n{}\n\ny\n", reason.code()).as_bytes()).succeeded();
+        self.gpg(None, &["--import", file.to_str().unwrap()], b"").succeeded();
+    }
+
+    /// Revokes the only subkey of a key for this reason.
+    #[track_caller]
+    pub fn revoke_subkey(&self, key: &GpgKey, reason: Reason, at: Option<&str>) {
+        self.edit(key, at, &format!("key 1\nrevkey\ny\n{}\n\ny\nsave\n", reason.code()));
+    }
+
+    /// Takes from a key what it may be used for, or gives it more: `S` signing, `E` encryption, each turned over.
+    /// `what` selects the key: empty for the primary one, `key 1` for the first subkey.
+    #[track_caller]
+    pub fn change_usage(&self, key: &GpgKey, what: &str, flags: &[&str]) {
+        let flags = flags.join("\n");
+        self.edit(key, None, &format!("{what}\nchange-usage\n{flags}\nQ\nsave\n"));
+    }
+
+    /// What someone types at `gpg --edit-key`.
+    #[track_caller]
+    fn edit(&self, key: &GpgKey, at: Option<&str>, typed: &str) {
+        tools::run_with(self.dialogue(at).args(["--edit-key", &key.fingerprint]), typed.trim_start().as_bytes())
+            .succeeded();
+    }
+
+    /// gpg as one talks to it.
+    fn dialogue(&self, at: Option<&str>) -> Command {
         let mut command = self.command("gpg");
         command.args(["--no-tty", "--yes", "--command-fd", "0", "--status-fd", "2", "--pinentry-mode", "loopback"]);
-        command.args(["--passphrase", "", "--output"]).arg(&file).args(["--gen-revoke", &key.fingerprint]);
-        tools::run_with(&mut command, b"y\n3\n\ny\n").succeeded();
-        self.gpg(None, &["--import", file.to_str().unwrap()], b"").succeeded();
+        command.args(["--passphrase", ""]);
+        if let Some(at) = at {
+            command.args(["--faked-system-time", &format!("{at}!")]);
+        }
+        command
     }
 
     /// The certificates of these keys, binary.

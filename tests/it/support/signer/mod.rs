@@ -5,5 +5,5 @@ mod gpg;
 mod skopeo;
 
 pub use cosign::{CosignKey, Format, KeyKind};
-pub use gpg::{Gpg, GpgKey, KeySpec, SignSpec};
+pub use gpg::{Gpg, GpgKey, KeySpec, Reason, SignSpec};
 pub use skopeo::{Payload, Skopeo};

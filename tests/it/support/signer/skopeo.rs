@@ -74,6 +74,19 @@ impl Skopeo<'_> {
     /// `identity` is the `signedIdentity` of a policy.json.
     #[must_use]
     pub fn accepts(&self, registry: &Registry, image: &str, keys: &Path, identity: Option<Value>) -> Ran {
+        self.accepts_with(registry, image, keys, identity, &[])
+    }
+
+    /// The same with any options of `skopeo copy`; `--all` asks for an index itself and all its children.
+    #[must_use]
+    pub fn accepts_with(
+        &self,
+        registry: &Registry,
+        image: &str,
+        keys: &Path,
+        identity: Option<Value>,
+        options: &[&str],
+    ) -> Ran {
         let mut rule = json!({"type": "signedBy", "keyType": "GPGKeys", "keyPath": keys});
         if let Some(identity) = identity {
             rule["signedIdentity"] = identity;
@@ -85,7 +98,9 @@ impl Skopeo<'_> {
         let mut command = self.gpg.command("skopeo");
         command.arg("--policy").arg(file).arg("--registries.d").arg(&self.registries_d);
         command
-            .args(["copy", "-q", "--remove-signatures", "--authfile"])
+            .args(["copy", "-q", "--remove-signatures"])
+            .args(options)
+            .arg("--authfile")
             .arg(registry.docker_config().join("config.json"));
         match &registry.authority {
             Some(authority) => drop(command.arg("--src-cert-dir").arg(authority.folder())),
