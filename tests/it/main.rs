@@ -12,6 +12,7 @@
 mod differential_cosign;
 mod differential_gpg;
 mod layering;
+mod negatives;
 mod quickstart;
 mod servers;
 mod support;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         layering::trials(),
         servers::trials(),
         quickstart::trials(),
+        negatives::trials(),
         differential_gpg::trials(),
         differential_cosign::trials(),
     ];
