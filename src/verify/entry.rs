@@ -9,6 +9,7 @@ use super::cache::{Verdict, VerdictKey};
 use super::cosign::CosignMethod;
 use super::gpg::GpgMethod;
 use super::index::every_child;
+use super::keys::Origin;
 use super::pod::Credentials;
 use crate::cluster::{Freshness, SecretData};
 use crate::domain::digest::Digest;
@@ -309,6 +310,12 @@ impl Subject<'_> {
         let object = found.ok_or_else(|| unusable(reference))?;
         let pem = object.data.get("ca.crt").ok_or_else(|| unusable(reference))?;
         Ok((Arc::from(pem.as_ref()), object.hash))
+    }
+
+    /// On whose behalf a key Secret is read.
+    pub(super) fn origin<'a>(&'a self, reference: &'a ObjectRef, secret: &SecretData) -> Origin<'a> {
+        let tenant = !self.entry.is_cluster() && !secret.synced_key;
+        Origin { reference, namespace: self.namespace, tenant, deadline: self.deadline }
     }
 
     /// Cluster policies may name anything; namespaced ones their own namespace and those the administrator shares.

@@ -12,6 +12,7 @@ mod entry;
 mod gpg;
 mod index;
 mod keys;
+mod labour;
 mod pod;
 mod report;
 mod slots;
@@ -39,6 +40,7 @@ use crate::telemetry::Metrics;
 
 use self::cache::Verdicts;
 use self::keys::Keys;
+use self::labour::Labour;
 use self::pod::Credentials;
 use self::slots::Slots;
 
@@ -87,6 +89,7 @@ pub struct Verifier {
     pull_secrets: pod::PullSecrets,
     verdicts: Verdicts,
     slots: Slots,
+    labour: Labour,
     metrics: Arc<Metrics>,
 }
 
@@ -101,6 +104,7 @@ impl Verifier {
         Self {
             verdicts: Verdicts::new(config.cache),
             slots: Slots::new(config.per_namespace),
+            labour: Labour::new(),
             keys: Keys::new(metrics.clone()),
             pull_secrets: pod::PullSecrets::new(),
             registries_d: ArcSwap::default(),
