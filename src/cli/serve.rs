@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use kube::Client;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::ListParams;
+use kube::{Api, Client};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
@@ -31,6 +33,8 @@ use crate::webhook::{App, Limits, Routes, Timing, Tls, serve, tls};
 
 /// How often files of the administrator are looked at for changes.
 const FILE_POLL: Duration = Duration::from_secs(5);
+/// How often the API server's addresses are.
+const API_SERVER_POLL: Duration = Duration::from_secs(60);
 
 pub(super) fn run(command: &ServeCommand, verbose: u8) -> ExitCode {
     let _logs = match logs(command.log_format, verbose, "info") {
@@ -63,6 +67,8 @@ pub(super) fn logs(format: LogFormat, verbose: u8, quiet: &str) -> Result<Guard,
 async fn serve_until_told(command: &ServeCommand) -> Result<(), String> {
     let kubernetes = kube_config(command.kubeconfig.as_deref()).await?;
     let api_servers = api_server_addresses(&kubernetes.cluster_url, &command.api_server_address);
+    let known = command.api_server_address.clone();
+    let url = kubernetes.cluster_url.clone();
     let client = Client::try_from(kubernetes).map_err(|e| format!("the Kubernetes client cannot be set up: {e}"))?;
     let metrics = Arc::new(Metrics::new());
     let inputs = Arc::new(Inputs::new());
@@ -90,6 +96,7 @@ async fn serve_until_told(command: &ServeCommand) -> Result<(), String> {
     };
     info!(version = env!("CARGO_PKG_VERSION"), listen = %command.listen, %namespace, "podseal starts");
 
+    tokio::spawn(follow_api_servers(client.clone(), url, known, verifier.clone()));
     tokio::spawn(watch::run(client, namespace, inputs, own, metrics.clone()));
     tokio::spawn(tls.clone().watch(files, tls::POLL));
     tokio::spawn(follow_files(command.source.registries_d.clone(), command.source.docker_config.clone(), verifier));
@@ -159,6 +166,36 @@ fn admission_config(command: &ServeCommand) -> AdmissionConfig {
     AdmissionConfig {
         exempt_namespaces: own.into_iter().chain(decision.exempt_namespace.iter().cloned()).collect(),
         templates: command.templates,
+    }
+}
+
+/// Looks again and again where the API server is: the addresses behind its Service are those of nodes, and they change.
+async fn follow_api_servers(client: Client, url: http::Uri, known: Vec<IpAddr>, verifier: Arc<Verifier>) {
+    let api: Api<EndpointSlice> = Api::namespaced(client, "default");
+    let of_the_api_server = ListParams::default().labels("kubernetes.io/service-name=kubernetes");
+    let mut interval = tokio::time::interval(API_SERVER_POLL);
+    let mut warned = false;
+    loop {
+        interval.tick().await;
+        let mut addresses = {
+            let (url, known) = (url.clone(), known.clone());
+            // Name resolution blocks.
+            let resolved = tokio::task::spawn_blocking(move || api_server_addresses(&url, &known)).await;
+            resolved.unwrap_or_default()
+        };
+        match api.list(&of_the_api_server).await {
+            Ok(slices) => {
+                let endpoints = slices.items.iter().flat_map(|slice| slice.endpoints.iter().flatten());
+                addresses.extend(endpoints.flat_map(|e| &e.addresses).filter_map(|a| a.parse::<IpAddr>().ok()));
+            }
+            Err(error) if !warned => {
+                warned = true;
+                warn!("the API server's own addresses are not known to the address guard: {error}");
+                continue;
+            }
+            Err(_) => continue,
+        }
+        verifier.set_api_servers(&addresses);
     }
 }
 

@@ -50,8 +50,8 @@ impl GpgMethod<'_> {
             };
             let (keyring, now) = (keyring.clone(), Verifier::now());
             let verify = move || keyring.verify(&blob, now);
-            let verified = verifier.labour.run(self.subject.namespace, self.subject.deadline, verify).await;
-            match self.check_one(verified.map_err(Cause::Undecided)?) {
+            let checked = verifier.labour.run(self.subject.namespace, self.subject.deadline, verify).await;
+            match self.check_one(checked.map_err(Cause::Undecided)?) {
                 Ok(signed) => return Ok(signed),
                 Err(refusal) => best.add(refusal),
             }

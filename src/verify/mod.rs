@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::cluster::{Objects, Snapshot};
 use crate::domain::evaluate::{Options, Route, combine, route, without_signature};
@@ -121,6 +121,11 @@ impl Verifier {
         self.registries_d.store(Arc::new(registries_d));
     }
 
+    /// Replaces the addresses of the API server, which namespaced policies may not lead to.
+    pub fn set_api_servers(&self, addresses: &[std::net::IpAddr]) {
+        self.upstream.set_api_servers(addresses);
+    }
+
     /// Replaces the administrator's registry credentials.
     pub fn set_credentials(&self, credentials: DockerConfig) {
         self.credentials.store(Arc::new(credentials));
@@ -158,12 +163,7 @@ impl Verifier {
                 verdict.outcome = Outcome::Undecided(vec![without_entry(fault)]);
             }
             (Route::Judge(entries), Ok(image)) => {
-                let judging = self.judge_entries(entries, &image, pod, deadline, &mut verdict);
-                if timeout_at(deadline, judging).await.is_err() {
-                    let fault =
-                        Fault::new(FaultKind::Timeout, "the time of this review ran out before the image was judged");
-                    verdict.outcome = Outcome::Undecided(vec![without_entry(fault)]);
-                }
+                self.judge_entries(entries, &image, pod, deadline, &mut verdict).await;
             }
         }
         self.count(&verdict);

@@ -260,7 +260,7 @@ fn openssl_rsa(exponent: &str) -> Option<Vec<u8>> {
         "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -pkeyopt rsa_keygen_pubexp:{exponent} 2>/dev/null \
          | openssl pkey -pubout"
     );
-    match std::process::Command::new("sh").args(["-c", &pipe]).output() {
+    match Command::new("sh").args(["-c", &pipe]).output() {
         Ok(output) if output.status.success() => Some(output.stdout),
         _ => {
             println!("skipped: openssl is not installed");
