@@ -6,15 +6,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_objects};
 use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::objects::{SYNCED_KEY_LABEL, SYNCED_KEY_PREFIX, SecretData};
@@ -28,6 +30,9 @@ use crate::telemetry::Metrics;
 pub const WHITELIST_NAME: &str = "image-validation-webhook-whitelist";
 /// Events that are ready at once are taken together, so that a burst rebuilds the index once.
 const BURST: usize = 512;
+/// Before a list is read again because the watch on it was refused; doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Secrets of podseal's namespace by name; `None` until they were listed.
 pub type OwnSecrets = Arc<ArcSwapOption<HashMap<String, Arc<SecretData>>>>;
@@ -156,9 +161,31 @@ async fn follow<K>(
 ) where
     K: kube::Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
-    let mut stream = Box::pin(watch_objects(api, config).default_backoff().ready_chunks(BURST));
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let begun = Instant::now();
+        let stream = watch_objects(api.clone(), config.clone()).default_backoff();
+        follow_once(stream, source, inputs, metrics, &mut apply).await;
+        if begun.elapsed() > LONGEST_PAUSE {
+            pause = FIRST_PAUSE;
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Follows until only a new list can tell what there is.
+async fn follow_once<K>(
+    stream: impl Stream<Item = watcher::Result<Event<K>>>,
+    source: Source,
+    inputs: &Inputs,
+    metrics: &Metrics,
+    apply: &mut impl FnMut(Change<K>),
+) {
+    let mut stream = Box::pin(stream.ready_chunks(BURST));
     let mut listing: Option<Vec<K>> = None;
-    while let Some(events) = stream.next().await {
+    let mut refused = false;
+    while let (false, Some(events)) = (refused, stream.next().await) {
         let mut changes = Vec::new();
         for event in events {
             match event {
@@ -173,7 +200,7 @@ async fn follow<K>(
                 }
                 Ok(Event::Apply(object)) => changes.push((object, true)),
                 Ok(Event::Delete(object)) => changes.push((object, false)),
-                Err(error) => report(source, inputs, metrics, &error),
+                Err(error) => refused |= report(source, inputs, metrics, &error),
             }
         }
         if !changes.is_empty() {
@@ -182,18 +209,22 @@ async fn follow<K>(
     }
 }
 
-/// A definite "no such resource" or "forbidden" ends what is known; anything else leaves the last state in force.
-fn report(source: Source, inputs: &Inputs, metrics: &Metrics, error: &watcher::Error) {
-    let status = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => Some(status.code),
-        _ => None,
+/// A definite "no such resource" or "forbidden" about the list ends what is known; anything else leaves the last state in
+/// force. The same answer to a watch is no word about the list: the result says whether to ask for that again. Left to
+/// itself the watch would go on from where it was, and never bring the list that makes a dropped state whole.
+fn report(source: Source, inputs: &Inputs, metrics: &Metrics, error: &watcher::Error) -> bool {
+    let (status, listing) = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) => (Some(status.code), true),
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => (Some(status.code), false),
+        _ => (None, false),
     };
     warn!(resource = source.label(), status, "watch: {error}");
-    if matches!(status, Some(403 | 404)) {
+    let definite = matches!(status, Some(403 | 404));
+    if definite && listing {
         inputs.set_synced(source, false);
         metrics.watch(source.label(), false);
     }
+    definite && !listing
 }
 
 #[cfg(test)]
