@@ -9,14 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_objects};
 use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::objects::{SYNCED_KEY_LABEL, SYNCED_KEY_PREFIX, SecretData};
@@ -28,11 +27,11 @@ use crate::telemetry::Metrics;
 
 /// The whitelist `ConfigMap`'s name.
 pub const WHITELIST_NAME: &str = "image-validation-webhook-whitelist";
+/// Before a watch that was refused is begun anew: at first, and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Events that are ready at once are taken together, so that a burst rebuilds the index once.
 const BURST: usize = 512;
-/// Before a list is read again because the watch on it was refused; doubles up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Secrets of podseal's namespace by name; `None` until they were listed.
 pub type OwnSecrets = Arc<ArcSwapOption<HashMap<String, Arc<SecretData>>>>;
@@ -163,68 +162,61 @@ async fn follow<K>(
 {
     let mut pause = FIRST_PAUSE;
     loop {
-        let begun = Instant::now();
-        let stream = watch_objects(api.clone(), config.clone()).default_backoff();
-        follow_once(stream, source, inputs, metrics, &mut apply).await;
-        if begun.elapsed() > LONGEST_PAUSE {
-            pause = FIRST_PAUSE;
+        // Boxed: a watch is long-lived and large, and there are few.
+        let stream = watch_objects(api.clone(), config.clone()).default_backoff().ready_chunks(BURST);
+        let mut stream = Box::pin(stream);
+        let mut listing: Option<Vec<K>> = None;
+        let mut refused = false;
+        while let Some(events) = stream.next().await {
+            let mut changes = Vec::new();
+            for event in events {
+                match event {
+                    Ok(Event::Init) => listing = Some(Vec::new()),
+                    Ok(Event::InitApply(object)) => listing.get_or_insert_default().push(object),
+                    Ok(Event::InitDone) => {
+                        let objects = listing.take().unwrap_or_default();
+                        changes.clear();
+                        info!(resource = source.label(), objects = objects.len(), "list complete");
+                        apply(Change::All(objects));
+                        metrics.watch(source.label(), true);
+                        pause = FIRST_PAUSE;
+                    }
+                    Ok(Event::Apply(object)) => changes.push((object, true)),
+                    Ok(Event::Delete(object)) => changes.push((object, false)),
+                    Err(error) => refused |= report(source, inputs, metrics, &error),
+                }
+            }
+            if !changes.is_empty() {
+                apply(Change::Some(changes));
+            }
+            if refused {
+                break;
+            }
         }
-        sleep(pause).await;
+        // A watch that was refused goes on without a list once it is allowed again, so nothing would say that all is
+        // known; a new one begins with a list.
+        tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-/// Follows until only a new list can tell what there is.
-async fn follow_once<K>(
-    stream: impl Stream<Item = watcher::Result<Event<K>>>,
-    source: Source,
-    inputs: &Inputs,
-    metrics: &Metrics,
-    apply: &mut impl FnMut(Change<K>),
-) {
-    let mut stream = Box::pin(stream.ready_chunks(BURST));
-    let mut listing: Option<Vec<K>> = None;
-    let mut refused = false;
-    while let (false, Some(events)) = (refused, stream.next().await) {
-        let mut changes = Vec::new();
-        for event in events {
-            match event {
-                Ok(Event::Init) => listing = Some(Vec::new()),
-                Ok(Event::InitApply(object)) => listing.get_or_insert_default().push(object),
-                Ok(Event::InitDone) => {
-                    let objects = listing.take().unwrap_or_default();
-                    changes.clear();
-                    info!(resource = source.label(), objects = objects.len(), "list complete");
-                    apply(Change::All(objects));
-                    metrics.watch(source.label(), true);
-                }
-                Ok(Event::Apply(object)) => changes.push((object, true)),
-                Ok(Event::Delete(object)) => changes.push((object, false)),
-                Err(error) => refused |= report(source, inputs, metrics, &error),
-            }
-        }
-        if !changes.is_empty() {
-            apply(Change::Some(changes));
-        }
-    }
-}
-
-/// A definite "no such resource" or "forbidden" about the list ends what is known; anything else leaves the last state in
-/// force. The same answer to a watch is no word about the list: the result says whether to ask for that again. Left to
-/// itself the watch would go on from where it was, and never bring the list that makes a dropped state whole.
+/// Logs the error, and says whether the API server refused the resource: no such resource, or forbidden. If it refused
+/// the list, nothing is known any more; anything else leaves the last state in force.
 fn report(source: Source, inputs: &Inputs, metrics: &Metrics, error: &watcher::Error) -> bool {
-    let (status, listing) = match error {
+    let (status, list) = match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status)) => (Some(status.code), true),
-        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => (Some(status.code), false),
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) | watcher::Error::WatchError(status) => {
+            (Some(status.code), false)
+        }
         _ => (None, false),
     };
     warn!(resource = source.label(), status, "watch: {error}");
-    let definite = matches!(status, Some(403 | 404));
-    if definite && listing {
+    let refused = matches!(status, Some(403 | 404));
+    if refused && list {
         inputs.set_synced(source, false);
         metrics.watch(source.label(), false);
     }
-    definite && !listing
+    refused
 }
 
 #[cfg(test)]
