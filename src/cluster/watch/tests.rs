@@ -79,7 +79,7 @@ impl Desk {
             if holds(&self.inputs.current()) {
                 return;
             }
-            sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("never: {what}; {:?}", self.inputs.current().missing);
     }
@@ -95,7 +95,7 @@ impl Desk {
             if self.server.seen().len() > before + 12 {
                 return;
             }
-            sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
@@ -189,7 +189,7 @@ async fn h20_a_broken_watch_leaves_the_last_state_in_force() {
     for status in [500, 503, 429, 401] {
         desk.set(NAMESPACED, Err(status));
         desk.set(MAPS, Err(status));
-        sleep(Duration::from_millis(400)).await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
         let snapshot = desk.inputs.current();
         assert!(snapshot.missing.is_empty() && snapshot.whitelist.len() == 1, "{status}: {:?}", snapshot.missing);
         assert_eq!(desk.checks("good.invalid/x"), [Check::Unchecked], "{status}");
