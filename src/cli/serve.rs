@@ -1,7 +1,7 @@
 //! `podseal serve`: the webhook against a cluster.
 
 use std::net::{IpAddr, ToSocketAddrs};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,7 +99,12 @@ async fn serve_until_told(command: &ServeCommand) -> Result<(), String> {
     tokio::spawn(follow_api_servers(client.clone(), url, known, verifier.clone()));
     tokio::spawn(watch::run(client, namespace, inputs, own, metrics.clone()));
     tokio::spawn(tls.clone().watch(files, tls::POLL));
-    tokio::spawn(follow_files(command.source.registries_d.clone(), command.source.docker_config.clone(), verifier));
+    let files_of_source = SourceFiles {
+        registries_d: command.source.registries_d.clone(),
+        docker_config: command.source.docker_config.clone(),
+        ca: command.source.ca_file.clone(),
+    };
+    tokio::spawn(follow_files(files_of_source, verifier));
     let timing = Timing { drain_delay: command.drain_delay, ..Timing::default() };
     let (stop, stopping) = tokio::sync::watch::channel(false);
     if let Some(plain) = plain {
@@ -252,29 +257,51 @@ fn read_docker_config(file: &Path) -> Result<DockerConfig, String> {
     Ok(config)
 }
 
-/// Reads registries.d and the administrator's credentials again and again; what cannot be read leaves the last good state.
-async fn follow_files(
-    registries_d: Option<std::path::PathBuf>,
-    docker_config: Option<std::path::PathBuf>,
-    verifier: Arc<Verifier>,
-) {
+/// Reads the administrator's files again and again; what cannot be read leaves the last good state.
+async fn follow_files(source: SourceFiles, verifier: Arc<Verifier>) {
     let mut interval = tokio::time::interval(FILE_POLL);
     loop {
         interval.tick().await;
-        let (directory, file) = (registries_d.clone(), docker_config.clone());
+        let (source, verifier) = (source.clone(), verifier.clone());
+        // Files may lie on a network.
         let read = tokio::task::spawn_blocking(move || {
-            (directory.map(|d| RegistriesD::load(&d)), file.map(|f| read_docker_config(&f)))
+            for problem in source.read_again(&verifier) {
+                warn!("what was read before stays in force: {problem}");
+            }
         });
-        let Ok((stores, credentials)) = read.await else { continue };
-        match stores {
+        if read.await.is_err() {
+            error!("the administrator's files could not be read again");
+        }
+    }
+}
+
+/// Files of the administrator that are read again when they change.
+#[derive(Debug, Clone)]
+struct SourceFiles {
+    registries_d: Option<PathBuf>,
+    docker_config: Option<PathBuf>,
+    ca: Option<PathBuf>,
+}
+
+impl SourceFiles {
+    fn read_again(&self, verifier: &Verifier) -> Vec<String> {
+        let mut problems = Vec::new();
+        match self.registries_d.as_deref().map(RegistriesD::load) {
             Some(Ok(stores)) => verifier.set_registries_d(stores),
-            Some(Err(message)) => warn!("registries.d stays as it was: {message}"),
+            Some(Err(problem)) => problems.push(problem),
             None => {}
         }
-        match credentials {
+        match self.docker_config.as_deref().map(read_docker_config) {
             Some(Ok(credentials)) => verifier.set_credentials(credentials),
-            Some(Err(message)) => warn!("the administrator's registry credentials stay as they were: {message}"),
+            Some(Err(problem)) => problems.push(problem),
             None => {}
         }
+        if let Some(path) = &self.ca {
+            let pem = std::fs::read(path).map_err(|error| error.to_string());
+            if let Err(problem) = pem.and_then(|pem| verifier.set_extra_ca(&pem)) {
+                problems.push(format!("{}: {problem}", path.display()));
+            }
+        }
+        problems
     }
 }

@@ -121,6 +121,11 @@ impl Verifier {
         self.registries_d.store(Arc::new(registries_d));
     }
 
+    /// Replaces the administrator's PEM certificates. What cannot be read changes nothing.
+    pub fn set_extra_ca(&self, pem: &[u8]) -> Result<(), String> {
+        self.upstream.set_extra_ca(pem)
+    }
+
     /// Replaces the addresses of the API server, which namespaced policies may not lead to.
     pub fn set_api_servers(&self, addresses: &[std::net::IpAddr]) {
         self.upstream.set_api_servers(addresses);
