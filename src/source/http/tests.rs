@@ -370,3 +370,18 @@ fn the_port_that_was_written_out_is_kept_without_tls() {
         assert!(!same_origin(&home(None), &url("https://r.example/"), &url(other)), "{other}");
     }
 }
+
+#[tokio::test]
+async fn g9_the_administrators_authorities_are_replaced_and_never_by_rubbish() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let servers = [Server::tls(1, &old, |_| reply(200, BODY)), Server::tls(2, &new, |_| reply(200, BODY))];
+    let upstream = configured(|c| c.extra_ca = Some(old.pem()));
+    let access = access(Transport::default(), Keychain::default());
+    assert_eq!(fetch(&upstream, &servers[0], &access).await, Ok(true));
+    assert_eq!(fetch(&upstream, &servers[1], &access).await, Err(FaultKind::Unreachable));
+    assert!(upstream.set_extra_ca(b"garbage").is_err());
+    assert_eq!(fetch(&upstream, &servers[0], &access).await, Ok(true));
+    upstream.set_extra_ca(&new.pem()).expect("certificates");
+    assert_eq!(fetch(&upstream, &servers[1], &access).await, Ok(true));
+    assert_eq!(fetch(&upstream, &servers[0], &access).await, Err(FaultKind::Unreachable));
+}

@@ -276,3 +276,27 @@ async fn j6_each_cause_has_its_own_reason() {
     assert_eq!(put(b"garbage").await, "denied InvalidSignature");
     assert_eq!(put(&gpg.sign_bytes(b"{}")).await, "denied InvalidSignature");
 }
+
+#[tokio::test]
+async fn h4_an_entry_that_only_warns_still_only_warns_when_time_runs_out() {
+    let shop = Shop::open(1);
+    let (lab, cosign, ..) = either(&shop);
+    let digest = shop.image("app", "x");
+    shop.legacy("app", &digest, &[cosign.legacy(&digest, "a")]);
+    shop.on(&format!("/v2/app/manifests/sha256-{}.sig", digest.hex()), |_| Reply::Drip);
+    shop.on(&format!("/v2/app/referrers/{digest}"), |_| Reply::Drip);
+    let pod = crate::verify::PodContext { namespace: "team", pull_secrets: &[], service_account: "default" };
+    for (action, verdict, warned) in
+        [("Warn", "allowed", 1), ("Audit", "allowed", 0), ("Enforce", "undecided timeout", 0)]
+    {
+        let mut entry = shop.cosign_entry();
+        entry["action"] = action.into();
+        lab.govern(Some("team"), &json!([entry]));
+        for image in [shop.pinned("app", &digest), shop.tagged("app")] {
+            let deadline = tokio::time::Instant::now() + std::time::Duration::from_millis(500);
+            let judged = lab.verifier.judge(&lab.inputs.current(), &image, &pod, deadline).await;
+            assert!(say(&judged).starts_with(verdict), "{action}: {}", say(&judged));
+            assert_eq!(judged.warned.len(), warned, "{action}");
+        }
+    }
+}
