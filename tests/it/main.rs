@@ -15,12 +15,14 @@ mod layering;
 mod quickstart;
 mod servers;
 mod support;
+mod usage;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let trials = [
         layering::trials(),
+        usage::trials(),
         servers::trials(),
         quickstart::trials(),
         differential_gpg::trials(),
