@@ -11,6 +11,7 @@
 
 mod differential_cosign;
 mod differential_gpg;
+mod docs;
 mod layering;
 mod quickstart;
 mod servers;
@@ -22,6 +23,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let trials = [
         layering::trials(),
+        docs::trials(),
         usage::trials(),
         servers::trials(),
         quickstart::trials(),
