@@ -42,7 +42,7 @@ impl Judged {
     pub(super) fn refused(why: String) -> Self {
         let lines = vec![Line::new("object", why.as_str())];
         let audit = BTreeMap::from([("decision", "denied".to_owned())]);
-        let decision = denial(Ending::Denied, vec![why.clone()], audit);
+        let decision = denial(Ending::Denied, vec![why.clone()], 0, audit);
         Self { decision, ending: Ending::Denied, cached: true, log: why, lines }
     }
 
@@ -86,6 +86,7 @@ struct Fold {
     images: Vec<String>,
     denied: bool,
     cached: bool,
+    left_out: usize,
 }
 
 impl Fold {
@@ -115,6 +116,11 @@ impl Fold {
     }
 
     fn describe(&mut self, named: &NamedImage, findings: &[Finding]) {
+        if self.lines.len() >= MAX_LINES {
+            // Nobody reads them; what is not shown is not written either.
+            self.left_out += findings.iter().map(|finding| finding.failures.len()).sum::<usize>();
+            return;
+        }
         let before = self.lines.len();
         self.lines.extend(findings.iter().flat_map(|f| describe(&named.image, &named.field, f)));
         if self.lines.len() == before {
@@ -137,7 +143,7 @@ impl Fold {
         let mut decision = if ending == Ending::Allowed {
             Decision { allowed: true, audit, ..Decision::default() }
         } else {
-            denial(ending, self.lines.iter().map(ToString::to_string).collect(), audit)
+            denial(ending, self.lines.iter().map(ToString::to_string).collect(), self.left_out, audit)
         };
         decision.warnings = bounded_warnings(self.warnings);
         Judged { decision, ending, cached: self.cached, log, lines: self.lines }
@@ -155,8 +161,8 @@ fn bounded_warnings(mut warnings: Vec<String>) -> Vec<String> {
 }
 
 /// The original's first line, then a line for each cause.
-fn denial(ending: Ending, mut lines: Vec<String>, audit: BTreeMap<&'static str, String>) -> Decision {
-    let left_out = lines.len().saturating_sub(MAX_LINES);
+fn denial(ending: Ending, mut lines: Vec<String>, left_out: usize, audit: BTreeMap<&'static str, String>) -> Decision {
+    let left_out = left_out + lines.len().saturating_sub(MAX_LINES);
     lines.truncate(MAX_LINES);
     if left_out > 0 {
         lines.push(format!("and {left_out} more"));

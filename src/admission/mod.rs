@@ -68,8 +68,8 @@ pub struct Admission {
 
 /// Distinct images of one review judged at the same time, at most.
 const CONCURRENT_IMAGES: usize = 16;
-/// Images of one object, at most: more than an API object of its greatest size would plausibly hold.
-const MAX_IMAGES: usize = 1_000;
+/// Images of one object, at most: many times what any real one holds.
+const MAX_IMAGES: usize = 256;
 
 impl Admission {
     /// Puts the parts together.

@@ -17,9 +17,14 @@ use super::objects::{Freshness, Lookup, Objects, SecretData};
 use super::watch::{OwnSecrets, secret_data};
 use crate::fault::{Fault, FaultKind};
 
-/// Objects kept in memory at most, and how long an unused one stays.
-const CAPACITY: u64 = 20_000;
+/// Bytes of objects kept in memory for each purpose, at most, and how long an unused one stays. By bytes and not by
+/// number: whoever may create Pods and Secrets decides what is read, and a Secret may have a megabyte.
+const CAPACITY: u64 = 16 << 20;
 const IDLE: Duration = Duration::from_secs(600);
+/// What an entry costs besides its content.
+const OVERHEAD: usize = 512;
+/// What is read of a pull secret.
+const PULL_KEYS: [&str; 2] = [".dockerconfigjson", ".dockercfg"];
 
 type Key = (Arc<str>, Arc<str>);
 
@@ -55,9 +60,15 @@ impl RemoteObjects {
         }
     }
 
-    async fn read_secret(self, key: Key) -> Result<Option<SecretData>, Fault> {
+    async fn read_secret(self, key: Key, freshness: Freshness) -> Result<Option<SecretData>, Fault> {
         let api: Api<Secret> = Api::namespaced(self.client, &key.0);
-        Ok(api.get_opt(&key.1).await.map_err(|e| unreadable("Secret", &key, &e))?.map(secret_data))
+        let found = api.get_opt(&key.1).await.map_err(|e| unreadable("Secret", &key, &e))?;
+        Ok(found.map(|mut secret| {
+            if let (Freshness::Pull, Some(data)) = (freshness, &mut secret.data) {
+                data.retain(|name, _| PULL_KEYS.contains(&name.as_str()));
+            }
+            secret_data(secret)
+        }))
     }
 
     async fn read_config_map(self, key: Key) -> Result<Option<SecretData>, Fault> {
@@ -102,7 +113,9 @@ impl Objects for RemoteObjects {
             return std::future::ready(found.ok_or_else(missing)).boxed();
         }
         let cache = if freshness == Freshness::Key { &self.keys } else { &self.pull };
-        cache.get((namespace.into(), name.into()), deadline, |key| self.clone().read_secret(key)).boxed()
+        cache
+            .get((namespace.into(), name.into()), deadline, move |key| self.clone().read_secret(key, freshness))
+            .boxed()
     }
 
     fn config_map<'a>(&'a self, namespace: &'a str, name: &'a str, deadline: Instant) -> Lookup<'a, SecretData> {
@@ -140,9 +153,30 @@ impl<T> Clone for Aged<T> {
     }
 }
 
-impl<T: Send + Sync + 'static> Aged<T> {
+/// Bytes of content.
+trait Size {
+    fn size(&self) -> usize;
+}
+
+impl Size for SecretData {
+    fn size(&self) -> usize {
+        self.data.iter().map(|(key, value)| key.len() + value.len()).sum()
+    }
+}
+
+impl Size for Vec<String> {
+    fn size(&self) -> usize {
+        self.iter().map(|name| name.len() + size_of::<String>()).sum()
+    }
+}
+
+impl<T: Size + Send + Sync + 'static> Aged<T> {
     fn new(freshness: Freshness) -> Self {
-        let cache = Cache::builder().max_capacity(CAPACITY).time_to_idle(IDLE).build();
+        let weigh = |key: &Key, fetched: &Arc<Fetched<T>>| {
+            let content = fetched.value.as_ref().map_or(0, |value| value.size());
+            u32::try_from(content + key.0.len() + key.1.len() + OVERHEAD).unwrap_or(u32::MAX)
+        };
+        let cache = Cache::builder().max_capacity(CAPACITY).weigher(weigh).time_to_idle(IDLE).build();
         Self { limit: freshness.limit(), cache }
     }
 

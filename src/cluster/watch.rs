@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use futures::StreamExt;
@@ -26,6 +27,9 @@ use crate::telemetry::Metrics;
 
 /// The whitelist `ConfigMap`'s name.
 pub const WHITELIST_NAME: &str = "image-validation-webhook-whitelist";
+/// Before a watch that was refused is begun anew: at first, and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Events that are ready at once are taken together, so that a burst rebuilds the index once.
 const BURST: usize = 512;
 
@@ -156,44 +160,63 @@ async fn follow<K>(
 ) where
     K: kube::Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
-    let mut stream = Box::pin(watch_objects(api, config).default_backoff().ready_chunks(BURST));
-    let mut listing: Option<Vec<K>> = None;
-    while let Some(events) = stream.next().await {
-        let mut changes = Vec::new();
-        for event in events {
-            match event {
-                Ok(Event::Init) => listing = Some(Vec::new()),
-                Ok(Event::InitApply(object)) => listing.get_or_insert_default().push(object),
-                Ok(Event::InitDone) => {
-                    let objects = listing.take().unwrap_or_default();
-                    changes.clear();
-                    info!(resource = source.label(), objects = objects.len(), "list complete");
-                    apply(Change::All(objects));
-                    metrics.watch(source.label(), true);
+    let mut pause = FIRST_PAUSE;
+    loop {
+        // Boxed: a watch is long-lived and large, and there are few.
+        let stream = watch_objects(api.clone(), config.clone()).default_backoff().ready_chunks(BURST);
+        let mut stream = Box::pin(stream);
+        let mut listing: Option<Vec<K>> = None;
+        let mut refused = false;
+        while let Some(events) = stream.next().await {
+            let mut changes = Vec::new();
+            for event in events {
+                match event {
+                    Ok(Event::Init) => listing = Some(Vec::new()),
+                    Ok(Event::InitApply(object)) => listing.get_or_insert_default().push(object),
+                    Ok(Event::InitDone) => {
+                        let objects = listing.take().unwrap_or_default();
+                        changes.clear();
+                        info!(resource = source.label(), objects = objects.len(), "list complete");
+                        apply(Change::All(objects));
+                        metrics.watch(source.label(), true);
+                        pause = FIRST_PAUSE;
+                    }
+                    Ok(Event::Apply(object)) => changes.push((object, true)),
+                    Ok(Event::Delete(object)) => changes.push((object, false)),
+                    Err(error) => refused |= report(source, inputs, metrics, &error),
                 }
-                Ok(Event::Apply(object)) => changes.push((object, true)),
-                Ok(Event::Delete(object)) => changes.push((object, false)),
-                Err(error) => report(source, inputs, metrics, &error),
+            }
+            if !changes.is_empty() {
+                apply(Change::Some(changes));
+            }
+            if refused {
+                break;
             }
         }
-        if !changes.is_empty() {
-            apply(Change::Some(changes));
-        }
+        // A watch that was refused goes on without a list once it is allowed again, so nothing would say that all is
+        // known; a new one begins with a list.
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-/// A definite "no such resource" or "forbidden" ends what is known; anything else leaves the last state in force.
-fn report(source: Source, inputs: &Inputs, metrics: &Metrics, error: &watcher::Error) {
-    let status = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => Some(status.code),
-        _ => None,
+/// Logs the error, and says whether the API server refused the resource: no such resource, or forbidden. If it refused
+/// the list, nothing is known any more; anything else leaves the last state in force.
+fn report(source: Source, inputs: &Inputs, metrics: &Metrics, error: &watcher::Error) -> bool {
+    let (status, list) = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) => (Some(status.code), true),
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) | watcher::Error::WatchError(status) => {
+            (Some(status.code), false)
+        }
+        _ => (None, false),
     };
     warn!(resource = source.label(), status, "watch: {error}");
-    if matches!(status, Some(403 | 404)) {
+    let refused = matches!(status, Some(403 | 404));
+    if refused && list {
         inputs.set_synced(source, false);
         metrics.watch(source.label(), false);
     }
+    refused
 }
 
 #[cfg(test)]

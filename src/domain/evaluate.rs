@@ -10,6 +10,10 @@ use super::verdict::{Basis, Cause, EntryOutcome, Failure, Finding, Outcome, Pass
 use super::whitelist::Whitelist;
 use crate::fault::{Fault, FaultKind};
 
+/// Entries of equal specificity that govern one image, at most, of the cluster and of the namespace. Every one costs time
+/// and memory for every image of every review, and whoever may write a namespaced policy could pile them up.
+pub const MAX_GOVERNING: usize = 32;
+
 /// What the administrator chose at install time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Options {
@@ -55,6 +59,14 @@ pub fn route(
         } else {
             Route::Decided(Outcome::Allowed(Basis::NoPolicy))
         };
+    }
+    let (of_cluster, of_namespace) = policies.ties(namespace, image.repository());
+    if of_cluster > MAX_GOVERNING || of_namespace > MAX_GOVERNING {
+        let detail = format!(
+            "{} entries of equal specificity name this repository, more than {MAX_GOVERNING}: merge them",
+            of_cluster.max(of_namespace)
+        );
+        return denied(RefusalKind::BrokenPolicy, detail);
     }
     let mut governing = policies.governing_cluster(image.repository());
     let named_by_cluster = !governing.is_empty();

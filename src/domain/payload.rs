@@ -65,6 +65,8 @@ fn read_optional(optional: Json) -> Result<(Option<String>, Option<i64>), Payloa
     let (mut creator, mut timestamp) = (None, None);
     for (name, value) in fields {
         match name.as_str() {
+            // Null stands for "none", as containers/image reads it.
+            "creator" | "timestamp" if matches!(value, Json::Null) => {}
             "creator" => creator = Some(value.text("optional.creator")?),
             "timestamp" => timestamp = Some(value.integer("optional.timestamp")?),
             _ => {}
@@ -78,7 +80,8 @@ enum Json {
     Object(Vec<(String, Json)>),
     Text(String),
     Number(f64),
-    /// Null, a truth value or an array: nothing that is read has one.
+    Null,
+    /// A truth value or an array: nothing that is read has one.
     Other,
 }
 
@@ -133,7 +136,7 @@ impl<'de> Visitor<'de> for JsonVisitor {
     }
 
     fn visit_unit<E>(self) -> Result<Json, E> {
-        Ok(Json::Other)
+        Ok(Json::Null)
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Json, E> {

@@ -222,6 +222,12 @@ impl PolicySet {
         self.cluster_policies > 0 || self.namespaces.get(namespace).is_some_and(|own| own.policies > 0)
     }
 
+    /// How many entries would govern: of the cluster's policies, and of the namespace's. Costs the same for any number.
+    pub fn ties(&self, namespace: &str, repository: &Repository) -> (usize, usize) {
+        let own = self.namespaces.get(namespace).map_or(0, |own| own.index.most_specific(repository).len());
+        (self.cluster.most_specific(repository).len(), own)
+    }
+
     /// The most specific matching entries of the cluster's policies, ordered by policy and position.
     pub fn governing_cluster(&self, repository: &Repository) -> Vec<Arc<Entry>> {
         ordered(self.cluster.most_specific(repository))

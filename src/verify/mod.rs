@@ -201,6 +201,8 @@ impl Verifier {
         let mut outcomes = Vec::with_capacity(entries.len());
         let mut cached = true;
         for entry in entries {
+            // Entries that need no waiting must not keep the deadline, or other reviews, from their turn.
+            tokio::task::coop::consume_budget().await;
             let outcome = match (without_signature(&entry, image), &entry.check) {
                 (Some(outcome), _) => outcome,
                 (None, Check::Signed(check)) => {

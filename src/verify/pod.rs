@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Verifier;
+use super::keys::Parsed;
 use crate::cluster::Freshness;
 use crate::source::credentials::{DockerConfig, Keychain};
 
@@ -22,15 +23,13 @@ pub struct PodContext<'a> {
 /// At most so many pull secrets of one Pod are looked at.
 const MAX_PULL_SECRETS: usize = 32;
 
-/// Parsed pull secrets by the hash of their content.
+/// Parsed pull secrets.
 #[derive(Debug)]
-pub(super) struct PullSecrets(moka::sync::Cache<[u8; 32], Arc<Result<Arc<DockerConfig>, String>>>);
+pub(super) struct PullSecrets(Parsed<Result<Arc<DockerConfig>, String>>);
 
 impl PullSecrets {
     pub(super) fn new() -> Self {
-        Self(
-            moka::sync::Cache::builder().max_capacity(10_000).time_to_idle(std::time::Duration::from_secs(600)).build(),
-        )
+        Self(Parsed::new())
     }
 }
 
@@ -96,11 +95,8 @@ impl<'a> Credentials<'a> {
         let Some(secret) = found.map_err(|fault| fault.message().to_owned())? else {
             return Err("it does not exist".to_owned());
         };
-        let parsed = self
-            .verifier
-            .pull_secrets
-            .0
-            .get_with(secret.hash, || Arc::new(DockerConfig::from_secret(&secret.data).map(Arc::new)));
+        let parsed =
+            self.verifier.pull_secrets.0.get(&secret, || DockerConfig::from_secret(&secret.data).map(Arc::new));
         Result::clone(&parsed)
     }
 }

@@ -179,8 +179,8 @@ pub(crate) fn say(verdict: &ImageVerdict) -> String {
         Outcome::Allowed(basis) => format!("allowed {basis:?}"),
         Outcome::Denied(_) => format!("denied {}", super::reason_of(&verdict.outcome)),
         Outcome::Undecided(findings) => {
-            let causes = findings.iter().flat_map(|finding| &finding.failures).map(|failure| &failure.cause);
-            let fault = causes.filter_map(|c| if let Cause::Undecided(fault) = c { Some(fault) } else { None }).next();
+            let mut causes = findings.iter().flat_map(|finding| &finding.failures).map(|failure| &failure.cause);
+            let fault = causes.find_map(|c| if let Cause::Undecided(fault) = c { Some(fault) } else { None });
             format!("undecided {}", fault.map_or("without a fault", |fault| fault.kind().label()))
         }
     }
@@ -401,20 +401,20 @@ impl CosignKey {
             "predicateType": "https://sigstore.dev/cosign/sign/v1", "predicate": {},
         });
         let (payload, kind) = (statement.to_string(), "application/vnd.in-toto+json");
-        let signed = format!("DSSEv1 {} {kind} {} {payload}", kind.len(), payload.len());
+        let encoded = format!("DSSEv1 {} {kind} {} {payload}", kind.len(), payload.len());
         let bundle = json!({
             "mediaType": BUNDLE,
             "verificationMaterial": {"publicKey": {"hint": ""}},
             "dsseEnvelope": {
                 "payload": BASE64_STANDARD.encode(&payload), "payloadType": kind,
-                "signatures": [{"sig": self.sign(signed.as_bytes())}],
+                "signatures": [{"sig": self.sign(encoded.as_bytes())}],
             },
         });
         bundle.to_string().into_bytes()
     }
 }
 
-/// An OpenPGP key of `name <name@example.org>`.
+/// An `OpenPGP` key of `name <name@example.org>`.
 pub(crate) struct GpgKey(Cert);
 
 impl GpgKey {

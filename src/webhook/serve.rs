@@ -11,6 +11,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,6 +45,9 @@ pub struct Timing {
     pub drain: Duration,
     /// Connections at once; further ones wait to be accepted.
     pub connections: u32,
+    /// Connections of one client address at once; further ones are closed. API servers are few and use few connections,
+    /// so that no other client can keep them out by holding all there are.
+    pub per_client: usize,
 }
 
 impl Default for Timing {
@@ -56,6 +60,7 @@ impl Default for Timing {
             drain_delay: Duration::from_secs(5),
             drain: Duration::from_secs(25),
             connections: 2048,
+            per_client: 256,
         }
     }
 }
@@ -115,6 +120,7 @@ struct Open {
     control: Arc<Control>,
     deadline: Instant,
     state: State,
+    client: IpAddr,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +146,7 @@ impl Server {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                (stream, slot) = accept(&listener, slots) => self.begin(stream, slot),
+                (stream, client, slot) = accept(&listener, slots) => self.begin(stream, client, slot),
                 _ = look.tick() => self.look(Instant::now()),
                 () = &mut shutdown, if stop_at.is_none() => {
                     self.shared.routes.draining.store(true, Ordering::Release);
@@ -152,10 +158,15 @@ impl Server {
         }
     }
 
-    fn begin(&mut self, stream: TcpStream, slot: OwnedSemaphorePermit) {
+    fn begin(&mut self, stream: TcpStream, client: IpAddr, slot: OwnedSemaphorePermit) {
+        let its = self.open.iter().filter(|open| open.client == client && !open.control.has_ended());
+        if its.count() >= self.timing.per_client {
+            tracing::debug!(%client, "too many connections of one client");
+            return;
+        }
         let control = Arc::new(Control::default());
         let deadline = Instant::now() + self.timing.first_request;
-        self.open.push(Open { control: Arc::clone(&control), deadline, state: State::New });
+        self.open.push(Open { control: Arc::clone(&control), deadline, state: State::New, client });
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
             let _ended = Ended(Arc::clone(&control));
@@ -203,11 +214,11 @@ impl Server {
 }
 
 /// The next connection, once there is room for one. Nothing is lost when this is dropped in between.
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> (TcpStream, IpAddr, OwnedSemaphorePermit) {
     loop {
         if let Ok(slot) = Arc::clone(slots).acquire_owned().await {
             match listener.accept().await {
-                Ok((stream, _)) => return (stream, slot),
+                Ok((stream, client)) => return (stream, client.ip().to_canonical(), slot),
                 Err(error) if is_of_one_connection(&error) => continue,
                 Err(error) => tracing::error!(%error, "cannot accept connections"),
             }

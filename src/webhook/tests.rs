@@ -426,7 +426,7 @@ async fn h3_changed_files_are_found_and_half_changed_ones_do_no_harm() {
     write(&first, true);
     let tls = running.tls.clone().unwrap();
     let watch = tokio::spawn(tls.watch(files.clone(), Duration::from_millis(20)));
-    let settle = || tokio::time::sleep(Duration::from_millis(200));
+    let settle = || tokio::time::sleep(Duration::from_secs(2));
     settle().await;
     let before = shown(&running.connect().await);
     write(&second, false);
@@ -591,4 +591,22 @@ async fn h16_connections_beyond_the_limit_wait_for_a_free_place() {
     assert!(tokio::time::timeout(Duration::from_millis(200), &mut second).await.is_err());
     drop(first);
     assert_eq!(second.await.unwrap().post("/validate", "{}").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn h16_one_client_cannot_hold_all_connections() {
+    let running = start_tls(small(), Timing { per_client: 2, ..quick() }).await;
+    let (mut first, mut second) = (running.connect().await, running.connect().await);
+    for client in [&mut first, &mut second] {
+        assert_eq!(client.post("/validate", "{}").await.0, StatusCode::OK);
+    }
+    let mut third = TcpStream::connect(running.address).await.unwrap();
+    let ended = tokio::time::timeout(WAIT, third.read(&mut [0; 1])).await.expect("ended");
+    assert!(matches!(ended, Ok(0) | Err(_)), "one too many is closed");
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = socket.connect(running.address).await.unwrap();
+    let open = tokio::time::timeout(Duration::from_millis(50), other.read(&mut [0; 1])).await;
+    assert!(open.is_err(), "another client is not turned away: {open:?}");
+    assert_eq!(first.post("/validate", "{}").await.0, StatusCode::OK);
 }

@@ -13,6 +13,7 @@ mod differential_cosign;
 mod differential_gpg;
 mod docs;
 mod layering;
+mod negatives;
 mod quickstart;
 mod servers;
 mod support;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         usage::trials(),
         servers::trials(),
         quickstart::trials(),
+        negatives::trials(),
         differential_gpg::trials(),
         differential_cosign::trials(),
     ];

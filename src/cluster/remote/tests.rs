@@ -2,6 +2,12 @@ use std::sync::atomic::AtomicUsize;
 
 use super::*;
 
+impl Size for usize {
+    fn size(&self) -> usize {
+        size_of::<Self>()
+    }
+}
+
 /// A cache of short-lived values and a source that says how often it was read.
 struct Desk {
     aged: Aged<usize>,

@@ -25,7 +25,7 @@ struct Desk {
 }
 
 /// Lists answer with the world. A watch says after a moment that it is too old, so that the next list sees every change.
-fn serve(world: &World, seen: &Seen) -> Reply {
+fn answer(world: &World, seen: &Seen) -> Reply {
     let path = seen.target.split('?').next().unwrap_or_default();
     let resource = path.rsplit('/').next().unwrap_or_default();
     let found = world.lock().unwrap().get(resource).cloned().unwrap_or(Err(404));
@@ -50,8 +50,8 @@ fn serve(world: &World, seen: &Seen) -> Reply {
 impl Desk {
     fn start(world: &[(&'static str, Result<Vec<Value>, u16>)]) -> Self {
         let world: World = Arc::new(Mutex::new(world.iter().cloned().collect()));
-        let served = world.clone();
-        let server = Server::plain(1, move |seen| serve(&served, seen));
+        let shown = world.clone();
+        let server = Server::plain(1, move |seen| answer(&shown, seen));
         let client = Client::try_from(kube::Config::new(format!("http://{}", server.host()).parse().unwrap())).unwrap();
         let (inputs, own) = (Arc::new(Inputs::new()), OwnSecrets::default());
         let metrics = Arc::new(Metrics::new());

@@ -399,3 +399,13 @@ proptest! {
         prop_assert_eq!(say(&decide(&answer(&all), image, &|_| false)), say(&decide(&before, image, &|_| false)));
     }
 }
+
+#[test]
+fn h19_entries_piled_up_for_one_scope_deny_instead_of_costing_everybody() {
+    let none = whitelist("", "");
+    let pile = |count: usize| policy("ns/p", &vec![("r.example", Check::Unchecked); count]);
+    let routed = |count| go(&[pile(count)], &none, Options::default(), "ns", "r.example/a:1");
+    assert!(matches!(routed(MAX_GOVERNING), Route::Judge(entries) if entries.len() == MAX_GOVERNING));
+    let Route::Decided(Outcome::Denied(findings)) = routed(MAX_GOVERNING + 1) else { panic!("not denied") };
+    assert!(matches!(&findings[0].failures[0].cause, Cause::Refused(r) if r.detail.contains("merge them")));
+}

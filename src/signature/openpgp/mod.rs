@@ -70,7 +70,7 @@ impl Keyring {
     ///
     /// `blob` is untrusted and may be at most 4 MiB; `now` is the time at which signature, key and certificate must be
     /// valid. The key is only looked at once the mathematics fit, so that [`SignatureError::Key`] always speaks of the
-    /// key that really signed.
+    /// key that really signed; but for one whose algorithm is not supported, with which nothing can be found out.
     pub fn verify(&self, blob: &[u8], now: SystemTime) -> Result<SignedContent, SignatureError> {
         let message = message::read(blob)?;
         let candidates = self.candidates(&message.signature)?;
@@ -106,6 +106,7 @@ impl Keyring {
             let made = validity::date(key.creation_time());
             return Err(SignatureError::NotValid(format!("the signature is dated before its key was made ({made})")));
         }
+        validity::check_supported(key).map_err(SignatureError::Key)?;
         signature.verify_message(key, signed_bytes).map_err(|_| SignatureError::Bad)?;
         let key_end = validity::check_key(&candidate.key, policy, now).map_err(SignatureError::Key)?;
         let cert = validity::check_cert(&candidate.entry.cert, policy, now).map_err(SignatureError::Key)?;

@@ -10,8 +10,9 @@ use sequoia_openpgp::cert::Cert;
 use sequoia_openpgp::cert::amalgamation::key::{ErasedKeyAmalgamation, PrimaryKey};
 use sequoia_openpgp::cert::amalgamation::{ValidAmalgamation, ValidateAmalgamation};
 use sequoia_openpgp::cert::prelude::ValidCert;
-use sequoia_openpgp::packet::Signature;
-use sequoia_openpgp::packet::key::PublicParts;
+use sequoia_openpgp::crypto::mpi;
+use sequoia_openpgp::packet::key::{KeyRole, PublicParts};
+use sequoia_openpgp::packet::{Key, Signature};
 use sequoia_openpgp::policy::{AsymmetricAlgorithm, HashAlgoSecurity, Policy, StandardPolicy};
 use sequoia_openpgp::types::{HashAlgorithm, RevocationStatus};
 use sequoia_openpgp::{Error, Fingerprint, KeyHandle};
@@ -60,10 +61,25 @@ pub(super) fn check_signature(sig: &Signature, policy: &dyn Policy, now: SystemT
     })
 }
 
+/// Says so when nothing by this key can be verified here, whatever it signed, its own certificate included.
+pub(super) fn check_supported<R: KeyRole>(key: &Key<PublicParts, R>) -> Result<(), String> {
+    let curve = match key.mpis() {
+        mpi::PublicKey::ECDSA { curve, .. } | mpi::PublicKey::EdDSA { curve, .. } => Some(curve),
+        _ => None,
+    };
+    let what = match curve.filter(|curve| !curve.is_supported()) {
+        Some(curve) => curve.to_string(),
+        None if !key.pk_algo().is_supported() => key.pk_algo().to_string(),
+        None => return Ok(()),
+    };
+    Err(format!("{what} of key {} is not supported; use Ed25519, RSA or a NIST curve", key.fingerprint()))
+}
+
 /// The certificate, if it is valid at `now`; else why it is not.
 pub(super) fn check_cert<'a>(cert: &'a Cert, policy: &'a dyn Policy, now: SystemTime) -> Result<ValidCert<'a>, String> {
     let name = format!("key {}", cert.fingerprint());
     let primary = cert.primary_key();
+    check_supported(primary.key())?;
     if primary.key().creation_time() > now {
         return Err(format!("{name} is not valid before {}", date(primary.key().creation_time())));
     }

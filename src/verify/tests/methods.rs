@@ -193,7 +193,7 @@ async fn e49_nothing_that_is_attached_beside_a_good_signature_hides_it() {
         // Beside a good legacy signature: the bundle format must not win by being there.
         let legacy = format!("{name}-legacy");
         let digest = shop.image(&legacy, name);
-        shop.bundles(&legacy, &digest, &[content.clone()]);
+        shop.bundles(&legacy, &digest, std::slice::from_ref(&content));
         shop.legacy(&legacy, &digest, &[cosign.legacy(&digest, "a")]);
         assert_eq!(lab.say("team", &shop.pinned(&legacy, &digest)).await, "allowed Cosign a", "{name} beside .sig");
         // In front of a good legacy signature under the same tag.

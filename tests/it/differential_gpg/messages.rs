@@ -31,17 +31,17 @@ fn framing(world: &World) -> Vec<Case> {
     vec![
         world.accepted("text-mode signature").signature(world, world.made(&["--textmode", "--sign"])),
         world.accepted("signature packet in front").signature(world, [&detached[..], &literal].concat()),
-        refused("armored", "not an OpenPGP", &world.made(&["--armor", "--sign"])),
-        refused("cleartext", "not an OpenPGP", &world.made(&["--clearsign"])),
-        refused("detached", "not an OpenPGP", &detached),
-        refused("literal alone", "not an OpenPGP", &literal),
-        refused("compressed literal alone", "not an OpenPGP", &world.made(&["--store"])),
-        refused("signed and encrypted", "not an OpenPGP", &world.made(&encrypt)),
-        refused("marker packet first", "not an OpenPGP", &[b"\xCA\x03PGP", &plain[..]].concat()),
-        refused("two messages", "not an OpenPGP", &[&plain[..], &plain].concat()),
-        refused("literal behind", "not an OpenPGP", &[&plain[..], &literal].concat()),
-        refused("literal in front", "not an OpenPGP", &[&literal[..], &plain].concat()),
-        refused("second signature packet behind", "not an OpenPGP", &[&plain[..], &detached].concat()),
+        refused("armored message", "armored or cleartext", &world.made(&["--armor", "--sign"])),
+        refused("cleartext message", "armored or cleartext", &world.made(&["--clearsign"])),
+        refused("detached signature", "not a signed OpenPGP message", &detached),
+        refused("literal alone", "not a binary OpenPGP", &literal),
+        refused("compressed literal alone", "no signature packet", &world.made(&["--store"])),
+        refused("signed and encrypted", "not a binary OpenPGP", &world.made(&encrypt)),
+        refused("marker packet first", "not a binary OpenPGP", &[b"\xCA\x03PGP", &plain[..]].concat()),
+        refused("two messages", "more than one one-pass signature", &[&plain[..], &plain].concat()),
+        refused("literal behind", "more than one literal", &[&plain[..], &literal].concat()),
+        refused("literal in front", "not a binary OpenPGP", &[&literal[..], &plain].concat()),
+        refused("second signature packet behind", "more than one signature", &[&plain[..], &detached].concat()),
     ]
 }
 
@@ -57,17 +57,17 @@ fn damage(world: &World) -> Vec<Case> {
     let name = plain.windows(5).position(|window| window == b"alt/a").unwrap();
     let refused = |name, words, signature: Vec<u8>| world.refused(name, words).signature(world, signature);
     vec![
-        refused("one byte of the content changed", "", flipped(&plain, name)),
-        refused("last byte of the signature changed", "", flipped(&plain, plain.len() - 1)),
-        refused("one byte of the compressed data changed", "", flipped(&zipped, zipped.len() / 2)),
-        refused("truncated by one byte", "", plain[..plain.len() - 1].to_vec()),
-        refused("truncated in the middle", "", plain[..plain.len() / 2].to_vec()),
-        refused("compressed and truncated", "", zipped[..zipped.len() - 8].to_vec()),
-        refused("junk behind", "", [&plain[..], b"junk"].concat()),
-        refused("junk in front", "", [b"junk", &plain[..]].concat()),
-        refused("empty", "", Vec::new()),
-        refused("a web page", "", b"<!DOCTYPE html><title>Not found</title>".to_vec()),
-        refused("the payload without any OpenPGP", "", world.payload().bytes()),
+        refused("one byte of the content changed", "does not fit its content", flipped(&plain, name)),
+        refused("last byte of the signature changed", "does not fit its content", flipped(&plain, plain.len() - 1)),
+        refused("one byte of the compressed data changed", "is invalid", flipped(&zipped, zipped.len() / 2)),
+        refused("truncated by one byte", "malformed signature", plain[..plain.len() - 1].to_vec()),
+        refused("truncated in the middle", "damaged or truncated", plain[..plain.len() / 2].to_vec()),
+        refused("compressed and truncated", "malformed signature", zipped[..zipped.len() - 8].to_vec()),
+        refused("junk behind", "does not belong into a signed message", [&plain[..], b"junk"].concat()),
+        refused("junk in front", "not a binary OpenPGP", [b"junk", &plain[..]].concat()),
+        refused("empty file", "malformed signature: empty", Vec::new()),
+        refused("a web page", "not a binary OpenPGP", b"<!DOCTYPE html><title>Not found</title>".to_vec()),
+        refused("the payload without any OpenPGP", "not a binary OpenPGP", world.payload().bytes()),
     ]
 }
 
@@ -76,7 +76,10 @@ fn signers(world: &World) -> Vec<Case> {
     let both = world.made(&["--local-user", &second, "--sign"]);
     let known = vec![world.gpg.export(&[&world.key, &world.stranger])];
     vec![
-        world.refused("two signers, both trusted", "").signature(world, &both).keys(known),
-        world.refused("two signers, one trusted", "").signature(world, &both),
+        world
+            .refused("two signers, both trusted", "more than one one-pass signature")
+            .signature(world, &both)
+            .keys(known),
+        world.refused("two signers, one trusted", "more than one one-pass signature").signature(world, &both),
     ]
 }

@@ -26,7 +26,7 @@ fn numbers(world: &World) -> Vec<Case> {
         world.accepted("good after a web page").signatures(world, &[b"<html></html>", &good]),
         world.accepted("good after an empty one").signatures(world, &[b"", &good]),
         world.accepted("good as the fifth").signatures(world, &[&foreign, &damaged, &for_other, &foreign, &good]),
-        world.refused("two bad ones", "").signatures(world, &[&foreign, &damaged]),
+        world.refused("two bad ones", "the most telling of 2").signatures(world, &[&foreign, &damaged]),
         world.refused("signature copied from another image", "signed for").signature(world, &for_other),
         world.refused("first number missing", none).also(image, 2, good.clone()),
         world.refused("gap in the numbers", "").also(image, 1, foreign).also(image, 3, good.clone()),

@@ -7,12 +7,13 @@
 //!   cluster     etcd + kube-apiserver, kubectl, policies, webhook objects    podseal   the binary under test
 //!   registry    referrers-registry, Debian's registry, tiny images           store     nginx with a lookaside tree
 //!   signer      gpg homes, skopeo, cosign                                  review    AdmissionReviews without kubectl
-//!   opinions    podseal's answers beside those of another verifier
+//!   artifacts   blobs and manifests of any content                         opinions  podseal's answers beside others'
 //! ```
 
 // No single set of tests uses all of it.
 #![allow(dead_code)]
 
+pub mod artifacts;
 pub mod cluster;
 pub mod harness;
 pub mod http;

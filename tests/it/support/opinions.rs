@@ -59,7 +59,7 @@ pub struct Table {
 
 #[derive(Debug)]
 struct Row {
-    case: &'static str,
+    case: String,
     expected: Expected,
     podseal: Opinion,
     other: Opinion,
@@ -112,23 +112,34 @@ impl Table {
     }
 
     /// Adds a case.
-    pub fn add(&mut self, case: &'static str, expected: Expected, podseal: Opinion, other: Opinion) {
-        self.rows.push(Row { case, expected, podseal, other });
+    pub fn add(&mut self, case: &str, expected: Expected, podseal: Opinion, other: Opinion) {
+        self.rows.push(Row { case: case.to_owned(), expected, podseal, other });
     }
 
-    /// Prints the table; fails when an answer is not the expected one, when the two differ without a deviation in the
-    /// list, when a listed deviation is none, or when there are fewer than `least` cases.
+    /// Prints the table; fails when there are [errors](Self::errors) or fewer than `least` cases.
     #[track_caller]
     pub fn check(&self, least: usize) {
         eprintln!("{}", self.text());
-        let mut errors: Vec<String> = self.rows.iter().filter_map(|row| self.error(row)).collect();
-        let listed = |deviation: &&Deviation| !self.rows.iter().any(|row| row.case == deviation.case);
-        errors.extend(self.deviations.iter().filter(listed).map(|d| format!("{}: a deviation without a case", d.case)));
-        let repeated = |i: usize| self.rows[..i].iter().any(|row| row.case == self.rows[i].case);
-        errors
-            .extend((0..self.rows.len()).filter(|&i| repeated(i)).map(|i| format!("{}: repeated", self.rows[i].case)));
-        assert!(errors.is_empty(), "{} of {} cases\n{}", errors.len(), self.rows.len(), errors.join("\n"));
+        let errors = self.errors();
+        assert!(errors.is_empty(), "{} errors in {} cases\n{}", errors.len(), self.rows.len(), errors.join("\n"));
         assert!(self.rows.len() >= least, "{} cases, fewer than {least}", self.rows.len());
+    }
+
+    /// Answers other than expected, answers that differ without a deviation in the list, and listed deviations that are
+    /// none.
+    pub fn errors(&self) -> Vec<String> {
+        let mut errors: Vec<_> = self.rows.iter().filter_map(|row| self.error(row)).collect();
+        for deviation in self.deviations {
+            match self.rows.iter().filter(|row| row.case == deviation.case).count() {
+                1 => {}
+                0 => errors.push(format!("{}: a deviation without a case", deviation.case)),
+                _ => errors.push(format!("{}: a deviation with several cases", deviation.case)),
+            }
+        }
+        let mut names: Vec<_> = self.rows.iter().map(|row| &row.case).collect();
+        names.sort();
+        errors.extend(names.windows(2).filter(|two| two[0] == two[1]).map(|two| format!("{}: repeated", two[0])));
+        errors
     }
 
     fn deviation(&self, case: &str) -> Option<&Deviation> {
@@ -161,7 +172,7 @@ impl Table {
         let mut text = format!("\n{:width$}  podseal  {:7}  deviation\n", "case", self.other);
         for row in &self.rows {
             let (ours, theirs) = (row.podseal.answer.word(), row.other.answer.word());
-            let reason = self.deviation(row.case).map_or("", |deviation| deviation.reason);
+            let reason = self.deviation(&row.case).map_or("", |deviation| deviation.reason);
             writeln!(text, "{}", format!("{:width$}  {ours}  {theirs}  {reason}", row.case).trim_end()).unwrap();
         }
         let deviations = self.rows.iter().filter(|row| row.podseal.answer != row.other.answer).count();

@@ -119,6 +119,20 @@ fn ed25519_and_nistp256_are_accepted() {
 }
 
 #[test]
+fn unsupported_curve_is_named_instead_of_calling_the_signature_bad() {
+    let Some(gpg) = Gpg::new() else { return };
+    gpg.key("brainpoolP256r1", "never");
+    let ring = gpg.ring();
+    key_says(&ring, &gpg.sign(&[]), "is not supported");
+    let unusable = ring.keys(now())[0].unusable.clone().unwrap();
+    assert!(unusable.contains("brainpoolP256r1") && unusable.contains("is not supported"), "{unusable}");
+    let Some(supported) = Gpg::new() else { return };
+    supported.key("nistp521", "never");
+    assert_eq!(supported.ring().keys(now())[0].unusable, None);
+    good(&supported.ring(), &supported.sign(&[]));
+}
+
+#[test]
 fn e27_dsa2048_is_accepted_and_dsa1024_refused() {
     let Some(gpg) = Gpg::new() else { return };
     gpg.key("dsa2048", "never");

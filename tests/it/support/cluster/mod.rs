@@ -69,13 +69,18 @@ impl Cluster {
         self.plane.kubeconfig(user)
     }
 
+    /// Ends the API server, has something happen meanwhile, and starts it again over the same store.
+    pub fn restart(&self, meanwhile: impl FnOnce()) {
+        self.plane.restart(meanwhile);
+    }
+
     /// Stops answering without ending, as a stuck API server does, until [`Self::resume`].
     pub fn pause(&self) {
-        self.plane.server.signal("STOP");
+        self.plane.with_server(|server| server.signal("STOP"));
     }
 
     /// Goes on after [`Self::pause`].
     pub fn resume(&self) {
-        self.plane.server.signal("CONT");
+        self.plane.with_server(|server| server.signal("CONT"));
     }
 }

@@ -1,6 +1,7 @@
 //! The two processes of a control plane.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rcgen::KeyPair;
 
@@ -15,8 +16,10 @@ use crate::support::{ports, scratch, tools};
 pub(super) struct Plane {
     pub(super) url: String,
     pub(super) authority: Authority,
-    pub(super) server: Process,
+    server: Mutex<Process>,
     _store: Process,
+    store_url: String,
+    port: u16,
     folder: PathBuf,
 }
 
@@ -27,15 +30,32 @@ impl Plane {
         let (store, store_url) = start_store(&folder);
         let port = ports::free();
         let url = format!("https://127.0.0.1:{port}");
-        let server = start_server(&folder, &authority, &store_url, port);
-        let http = Http::trusting(&authority.pem);
-        let ready = format!("{url}/readyz");
-        server.wait_ready(|_| http.get(&ready).is_ok_and(|reply| reply.status == 200).then_some(()));
-        let plane = Self { url, authority, server, _store: store, folder };
+        let server = Mutex::new(start_server(&folder, &authority, &store_url, port));
+        let plane = Self { url, authority, server, _store: store, store_url, port, folder };
+        plane.with_server(|server| plane.wait_ready(server));
         for user in User::ALL {
             plane.write_kubeconfig(user);
         }
         plane
+    }
+
+    pub(super) fn with_server<T>(&self, act: impl FnOnce(&mut Process) -> T) -> T {
+        act(&mut self.server.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Ends the API server, has something happen meanwhile, and starts it again over the same store.
+    pub(super) fn restart(&self, meanwhile: impl FnOnce()) {
+        self.with_server(|server| {
+            server.kill();
+            meanwhile();
+            *server = start_server(&self.folder, &self.authority, &self.store_url, self.port);
+            self.wait_ready(server);
+        });
+    }
+
+    fn wait_ready(&self, server: &Process) {
+        let (http, ready) = (Http::trusting(&self.authority.pem), format!("{}/readyz", self.url));
+        server.wait_ready(|_| http.get(&ready).is_ok_and(|reply| reply.status == 200).then_some(()));
     }
 
     pub(super) fn kubeconfig(&self, user: User) -> PathBuf {

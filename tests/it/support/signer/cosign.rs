@@ -83,12 +83,46 @@ impl CosignKey {
     /// Whether cosign itself finds a good signature of this format.
     #[must_use]
     pub fn verify(&self, registry: &Registry, image: &Image, format: Format, annotations: &[&str]) -> Ran {
-        let options = match self.kind {
-            KeyKind::P384 => ["--insecure-ignore-tlog", "--signature-digest-algorithm=sha384"],
-            KeyKind::P521 => ["--insecure-ignore-tlog", "--signature-digest-algorithm=sha512"],
-            _ => ["--insecure-ignore-tlog", "--signature-digest-algorithm=sha256"],
-        };
+        let options = ["--insecure-ignore-tlog", self.digest_algorithm()];
         self.cosign(registry, image, "verify", "cosign.pub", format, annotations, &options)
+    }
+
+    /// Whether cosign itself finds a good signature, in the format it looks for by default: bundles, and the legacy
+    /// format where there is no bundle. `image` is any reference.
+    #[must_use]
+    pub fn accepts(&self, registry: &Registry, image: &str, annotations: &[&str]) -> Ran {
+        let mut args = vec!["verify", "--key", "cosign.pub", "--insecure-ignore-tlog", "--allow-http-registry"];
+        args.push(self.digest_algorithm());
+        args.extend(annotations.iter().flat_map(|annotation| ["-a", annotation]));
+        args.push(image);
+        self.run(registry, &args)
+    }
+
+    /// A signature of any bytes, in base64, as legacy signatures carry it.
+    #[track_caller]
+    pub fn sign_bytes(&self, registry: &Registry, bytes: &[u8]) -> String {
+        std::fs::write(self.folder.join("bytes"), bytes).unwrap();
+        let options = ["--use-signing-config=false", "--tlog-upload=false", "--new-bundle-format=false"];
+        let args = [&["sign-blob", "-y", "--key", "cosign.key"], &options[..], &["bytes"]].concat();
+        self.run(registry, &args).succeeded().line().to_owned()
+    }
+
+    /// Attaches an attestation, which is no signature, as a bundle.
+    #[track_caller]
+    pub fn attest(&self, registry: &Registry, image: &Image) {
+        std::fs::write(self.folder.join("predicate"), r#"{"tested": true}"#).unwrap();
+        let options = ["--allow-http-registry", "--use-signing-config=false", "--tlog-upload=false"];
+        let what = ["--type", "custom", "--predicate", "predicate", &image.pinned()];
+        self.run(registry, &[&["attest", "-y", "--key", "cosign.key"], &options[..], &what].concat()).succeeded();
+    }
+
+    /// cosign's own default is SHA-256 for every key, which it does not sign with.
+    fn digest_algorithm(&self) -> &'static str {
+        match self.kind {
+            KeyKind::P384 => "--signature-digest-algorithm=sha384",
+            KeyKind::P521 => "--signature-digest-algorithm=sha512",
+            _ => "--signature-digest-algorithm=sha256",
+        }
     }
 
     /// `cosign ARGS` in the folder of the keys, for what the others do not cover.
