@@ -85,7 +85,18 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, String> {
 }
 
 fn parse(name: &str, text: &str) -> Result<Vec<Document>, String> {
-    let values: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|e| format!("{name}: {e}"))?;
+    // All Pods of a cluster are many nodes in one file, and no more than the text has room for: what aliases multiply
+    // stays within that. No snippet: the line before a mistake may hold a password.
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_nodes: (text.len() / 4).max(250_000),
+            max_events: (text.len() / 2).max(1_000_000),
+            max_documents: (text.len() / 16).max(1024),
+        },
+        with_snippet: false,
+    };
+    let values: Vec<Value> =
+        serde_saphyr::from_multiple_with_options(text, options).map_err(|e| format!("{name}: {e}"))?;
     let mut documents = Vec::new();
     for (i, object) in values.into_iter().enumerate() {
         flatten(format!("{name} document {}", i + 1), object, 0, &mut documents)?;

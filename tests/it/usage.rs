@@ -1,5 +1,6 @@
 //! What the command line says to people in a hurry: which object, which field, which way out, and which exit status.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use crate::support::podseal::podseal_with;
@@ -10,6 +11,8 @@ crate::tests! {
     needs [];
     check_says_what_is_wrong_with_its_input,
     check_takes_a_text_whole_or_not_at_all,
+    check_takes_all_pods_of_a_cluster,
+    check_never_shows_the_text_around_a_mistake,
     check_never_takes_nothing_for_an_allowance,
     check_says_what_it_does_not_use,
     serve_says_which_file_it_cannot_use,
@@ -43,7 +46,7 @@ fn check_says_what_is_wrong_with_its_input() {
     let deep = format!("a: {}", "[".repeat(100_000));
     let allowed = pod("registry.k8s.io/pause:3.10");
     let cases: &[(&[u8], i32, &str)] = &[
-        (b"a: [1\n", 64, "standard input: error: line 1 column 4"),
+        (b"a: [1\n", 64, "standard input: unclosed bracket '[' at line 1, column 4"),
         (b"", 64, "no Pod and no Pod template"),
         (b"---\n---\n", 64, "no Pod and no Pod template"),
         (b"\xff\xfe\x00\x01", 64, "standard input: neither YAML nor JSON: not text in UTF-8"),
@@ -95,6 +98,31 @@ fn check_takes_a_text_whole_or_not_at_all() {
     assert_ended(&check(&["-f", "-"], &text), 64, "standard input: larger than 64 MiB");
     // A device that never ends states no length.
     assert_ended(&check(&["-f", "/dev/zero"], b""), 64, "/dev/zero: larger than 64 MiB");
+}
+
+fn check_takes_all_pods_of_a_cluster() {
+    let mut text = "apiVersion: v1\nkind: List\nitems:\n".to_owned();
+    let labels = (0..40).map(|i| format!("label-{i}: value")).collect::<Vec<_>>().join(", ");
+    let one = pod("registry.k8s.io/pause:3.10").replace("{name: a}", &format!("{{name: a, labels: {{{labels}}}}}"));
+    text.extend((0..4000).map(|_| format!("- {one}")));
+    let ran = check(&["-f", "-"], text.as_bytes());
+    assert_ended(&ran, 0, "Unchecked");
+    assert_eq!(ran.stdout.lines().count(), 1 + 4000, "{}", ran.stderr);
+    let documents = pod("registry.k8s.io/pause:3.10") + "---\n";
+    assert_ended(&check(&["-f", "-"], documents.repeat(1500).as_bytes()), 0, "Unchecked");
+    let mut bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned();
+    for (from, to) in "abcdefgh".chars().zip("bcdefghi".chars()) {
+        let nine = vec![format!("*{from}"); 9].join(",");
+        let _ = writeln!(bomb, "{to}: &{to} [{nine}]");
+    }
+    assert_ended(&check(&["-f", "-"], bomb.as_bytes()), 64, "budget breached");
+}
+
+fn check_never_shows_the_text_around_a_mistake() {
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\nstringData: {password: hunter2\n";
+    let ran = check(&["--image", "nginx", "--policy", file(secret).to_str().unwrap()], b"");
+    assert_ended(&ran, 64, "file.yaml: ");
+    assert!(!ran.stderr.contains("hunter2"), "{ran}");
 }
 
 fn check_never_takes_nothing_for_an_allowance() {
