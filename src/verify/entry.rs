@@ -8,6 +8,7 @@ use super::Verifier;
 use super::cache::{Verdict, VerdictKey};
 use super::cosign::CosignMethod;
 use super::gpg::GpgMethod;
+use super::index::every_child;
 use super::pod::Credentials;
 use crate::cluster::{Freshness, SecretData};
 use crate::domain::digest::Digest;
@@ -18,9 +19,11 @@ use crate::domain::verdict::{Cause, Failure, Method, Pass, Refusal, RefusalKind}
 use crate::fault::{Fault, FaultKind};
 use crate::source::access::{Access, Transport};
 use crate::source::lookaside::StoreUrl;
+use crate::source::registry::Manifest;
 
-/// A method's pass with the time until which it holds.
-pub(super) type MethodResult = Result<(Pass, Option<std::time::SystemTime>), Cause>;
+/// A pass with the time until which it holds.
+pub(super) type Signed = (Pass, Option<std::time::SystemTime>);
+pub(super) type MethodResult = Result<Signed, Cause>;
 
 /// The digest under judgement: the image's own, or what its tag was resolved to, once.
 ///
@@ -63,6 +66,7 @@ pub(super) struct Subject<'a> {
 }
 
 /// What the methods need, ready to use.
+#[derive(Clone)]
 pub(super) struct Material {
     pub(super) access: Access,
     pub(super) digest: Digest,
@@ -74,6 +78,7 @@ pub(super) struct Material {
 }
 
 /// A signature store and how it is reached.
+#[derive(Clone)]
 pub(super) struct Store {
     pub(super) url: StoreUrl,
     pub(super) access: Access,
@@ -164,7 +169,7 @@ impl Subject<'_> {
         let place = self.verifier.slots.enter(self.namespace, self.deadline).await;
         let _place = place.map_err(|fault| vec![undecided(fault)])?;
         for last in [false, true] {
-            let flight = self.verifier.verdicts.compute(key.clone(), self.compute(check, &material));
+            let flight = self.verifier.verdicts.compute(key.clone(), Box::pin(self.compute(check, &material)));
             match flight.await {
                 Ok(verdict) => return verdict.result.clone(),
                 // Another review's deadline was shorter than this one's: try once more by ourselves.
@@ -175,36 +180,54 @@ impl Subject<'_> {
         Err(vec![undecided(Fault::new(FaultKind::Timeout, "the time of this review ran out"))])
     }
 
-    /// Tries the methods in order; the first success passes. `Err` when a fault leaves the verdict open.
+    /// The verdict on the digest: by its own signatures, else by those of all manifests of an index. `Err` when a fault
+    /// leaves it open.
     async fn compute(&self, check: &SignedCheck, material: &Material) -> Result<Arc<Verdict>, Vec<Failure>> {
-        if material.resolved {
-            self.check_bytes(material).await.map_err(|cause| vec![Failure { method: None, cause }])?;
+        let manifest = if material.resolved {
+            Some(self.bytes(material).await.map_err(|cause| vec![Failure { method: None, cause }])?)
+        } else {
+            None
+        };
+        let mut failures = match self.methods(check, material).await {
+            Ok(signed) => return Ok(passed(signed)),
+            Err(failures) => failures,
+        };
+        if !is_open(&failures) && could_be_signed(&failures) {
+            match every_child(self, check, material, manifest).await {
+                Ok(Some(signed)) => return Ok(passed(signed)),
+                Ok(None) => {}
+                Err(failure) => failures.push(failure),
+            }
         }
+        if is_open(&failures) {
+            return Err(failures);
+        }
+        Ok(Arc::new(Verdict { result: Err(failures), valid_until: None }))
+    }
+
+    /// Tries the methods in order on one digest; the first success passes.
+    pub(super) async fn methods(&self, check: &SignedCheck, material: &Material) -> Result<Signed, Vec<Failure>> {
         let mut failures = Vec::new();
         if check.notary.is_some() {
             let message = "this version of podseal cannot evaluate Notary signatures";
-            failures.push(Failure {
-                method: Some(Method::Notary),
-                cause: Cause::Undecided(Fault::new(FaultKind::Configuration, message)),
-            });
+            let cause = Cause::Undecided(Fault::new(FaultKind::Configuration, message));
+            failures.push(Failure { method: Some(Method::Notary), cause });
         }
         if let (Some(cosign), Some(secret)) = (&check.cosign, &material.cosign) {
-            match (CosignMethod { subject: self, check: cosign, signers: &check.signers, material }).judge(secret).await
-            {
-                Ok(pass) => return Ok(passed(pass)),
+            let method = CosignMethod { subject: self, check: cosign, signers: &check.signers, material };
+            match method.judge(secret).await {
+                Ok(signed) => return Ok(signed),
                 Err(cause) => failures.push(Failure { method: Some(Method::Cosign), cause }),
             }
         }
         if let (Some(gpg), Some(secret)) = (&check.gpg, &material.gpg) {
-            match (GpgMethod { subject: self, check: gpg, signers: &check.signers, material }).judge(secret).await {
-                Ok(pass) => return Ok(passed(pass)),
+            let method = GpgMethod { subject: self, check: gpg, signers: &check.signers, material };
+            match method.judge(secret).await {
+                Ok(signed) => return Ok(signed),
                 Err(cause) => failures.push(Failure { method: Some(Method::Gpg), cause }),
             }
         }
-        if failures.iter().any(|f| matches!(f.cause, Cause::Undecided(_))) {
-            return Err(failures);
-        }
-        Ok(Arc::new(Verdict { result: Err(failures), valid_until: None }))
+        Err(failures)
     }
 
     async fn digest(&self, access: &Access, digests: &mut Digests) -> Result<Digest, Cause> {
@@ -236,10 +259,11 @@ impl Subject<'_> {
         Ok(Some(Store { url, access: Access { transport, ..access.clone() } }))
     }
 
-    async fn check_bytes(&self, material: &Material) -> Result<(), Cause> {
+    /// The manifest under judgement; its bytes have the digest.
+    pub(super) async fn bytes(&self, material: &Material) -> Result<Manifest, Cause> {
         let upstream = &self.verifier.upstream;
         let found = upstream.manifest(self.image.repository(), &material.digest, &material.access).await;
-        found.map_err(Cause::Undecided)?.map(|_| ()).ok_or_else(|| self.not_found())
+        found.map_err(Cause::Undecided)?.ok_or_else(|| self.not_found())
     }
 
     fn not_found(&self) -> Cause {
@@ -315,8 +339,17 @@ fn undecided(fault: Fault) -> Failure {
     Failure { method: None, cause: Cause::Undecided(fault) }
 }
 
-fn passed((pass, valid_until): (Pass, Option<std::time::SystemTime>)) -> Arc<Verdict> {
+fn passed((pass, valid_until): Signed) -> Arc<Verdict> {
     Arc::new(Verdict { result: Ok(pass), valid_until })
+}
+
+fn is_open(failures: &[Failure]) -> bool {
+    failures.iter().any(|f| matches!(f.cause, Cause::Undecided(_)))
+}
+
+/// Whether other digests could fare better: not without any key.
+fn could_be_signed(failures: &[Failure]) -> bool {
+    failures.iter().any(|f| !matches!(&f.cause, Cause::Refused(refusal) if refusal.kind == RefusalKind::NoPublicKeys))
 }
 
 fn timed_out(failures: &[Failure]) -> bool {

@@ -10,6 +10,7 @@ mod cache;
 mod cosign;
 mod entry;
 mod gpg;
+mod index;
 mod keys;
 mod pod;
 mod report;

@@ -2,5 +2,6 @@
 
 mod caching;
 mod content;
+mod index;
 mod methods;
 mod references;
