@@ -75,6 +75,8 @@ fn take_samples(cluster: &Cluster, samples: &std::path::Path) {
         }
         let applied = cluster.apply(&text).succeeded();
         assert!(applied.stdout.lines().count() == text.matches("\nkind: ").count(), "{applied}");
+        let count = |field: &str| text.matches(field).count();
+        assert_eq!(count("gpgKeyRef: "), count("lookaside: "), "{}: keys without a store", file.display());
         let page = read("docs/policies.md");
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
         assert!(page.contains(&format!("](../deploy/samples/{name})")), "{name} is not in docs/policies.md");
