@@ -244,7 +244,7 @@ pub fn review(image: &str) -> Review {
         },
         "status": {},
     });
-    Review::of("Pod", "", "pods", NAMESPACE, pod)
+    Review::of("Pod", "", "pods", NAMESPACE, &pod)
 }
 
 fn managed_fields() -> Value {

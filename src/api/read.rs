@@ -11,7 +11,7 @@ use super::fingerprint::fingerprint;
 use crate::domain::policy::{Entry, Policy, PolicyId, Problem};
 use crate::domain::scope::Scope;
 
-/// Most entries of one object.
+/// Most entries of one object that is accepted.
 const MAX_ENTRIES: usize = 10_000;
 /// Errors that are listed, and warnings that are listed; the rest is counted.
 const MAX_LISTED: usize = 50;
@@ -19,8 +19,8 @@ const MAX_LISTED: usize = 50;
 /// Reads a policy object (the whole JSON with `spec`), never failing: entries whose registry can be read govern, what
 /// cannot be read is among the problems.
 ///
-/// An object whose entries cannot be found at all, or that has more than 10,000 of them, gives a policy without entries.
-/// Such a policy still exists, and so allows nothing by itself.
+/// An object whose entries cannot be found at all gives a policy without entries. Such a policy still exists, and so allows
+/// nothing by itself.
 pub fn read_policy(id: PolicyId, object: &Value) -> Policy {
     let mut problems = Problems::default();
     let mut entries = Vec::new();
@@ -59,11 +59,12 @@ fn find_entries<'a>(object: &'a Value, problems: &mut Problems) -> &'a [Value] {
     }
     match fields.get("registries") {
         None | Some(Value::Null) => problems.error("spec.registries", "required: a list of entries"),
-        Some(Value::Array(list)) if list.len() > MAX_ENTRIES => {
-            let message = format!("{} entries; one policy can have {MAX_ENTRIES}: divide it", list.len());
-            problems.error("spec.registries", &message);
-        }
         Some(Value::Array(list)) => {
+            if list.len() > MAX_ENTRIES {
+                // Refused where policies are validated; one that is stored all the same keeps governing what it names.
+                let message = format!("{} entries; one policy can have {MAX_ENTRIES}: divide it", list.len());
+                problems.error("spec.registries", &message);
+            }
             if list.is_empty() {
                 let message = "empty: no registry is named, so every image that no other policy names is denied";
                 problems.warning("spec.registries", message);

@@ -2,13 +2,15 @@
 
 use std::fmt::{Display, Write};
 use std::net::{IpAddr, ToSocketAddrs};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use kube::Client;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::ListParams;
+use kube::{Api, Client};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
@@ -32,6 +34,8 @@ use crate::webhook::{App, Limits, Routes, Timing, Tls, serve, tls};
 
 /// How often files of the administrator are looked at for changes.
 const FILE_POLL: Duration = Duration::from_secs(5);
+/// How often the API server's addresses are.
+const API_SERVER_POLL: Duration = Duration::from_secs(60);
 
 pub(super) fn run(command: &ServeCommand, verbose: u8) -> ExitCode {
     // What the client says of a watch, podseal says as well, once.
@@ -75,6 +79,8 @@ pub(super) fn logs(format: LogFormat, verbose: u8, quiet: &str) -> Result<Guard,
 async fn serve_until_told(command: &ServeCommand) -> Result<(), String> {
     let kubernetes = kube_config(command.kubeconfig.as_deref()).await?;
     let api_servers = api_server_addresses(&kubernetes.cluster_url, &command.api_server_address);
+    let known = command.api_server_address.clone();
+    let url = kubernetes.cluster_url.clone();
     let client = Client::try_from(kubernetes).map_err(|e| format!("the Kubernetes client cannot be set up: {e}"))?;
     let metrics = Arc::new(Metrics::new());
     let inputs = Arc::new(Inputs::new());
@@ -102,9 +108,15 @@ async fn serve_until_told(command: &ServeCommand) -> Result<(), String> {
     };
     info!(version = env!("CARGO_PKG_VERSION"), listen = %command.listen, %namespace, "podseal starts");
 
+    tokio::spawn(follow_api_servers(client.clone(), url, known, verifier.clone()));
     tokio::spawn(watch::run(client, namespace, inputs, own, metrics.clone()));
     tokio::spawn(tls.clone().watch(files, tls::POLL));
-    tokio::spawn(follow_files(command.source.registries_d.clone(), command.source.docker_config.clone(), verifier));
+    let files_of_source = SourceFiles {
+        registries_d: command.source.registries_d.clone(),
+        docker_config: command.source.docker_config.clone(),
+        ca: command.source.ca_file.clone(),
+    };
+    tokio::spawn(follow_files(files_of_source, verifier));
     let timing = Timing { drain_delay: command.drain_delay, ..Timing::default() };
     let (stop, stopping) = tokio::sync::watch::channel(false);
     if let Some(plain) = plain {
@@ -174,6 +186,36 @@ fn admission_config(command: &ServeCommand) -> AdmissionConfig {
     }
 }
 
+/// Looks again and again where the API server is: the addresses behind its Service are those of nodes, and they change.
+async fn follow_api_servers(client: Client, url: http::Uri, known: Vec<IpAddr>, verifier: Arc<Verifier>) {
+    let api: Api<EndpointSlice> = Api::namespaced(client, "default");
+    let of_the_api_server = ListParams::default().labels("kubernetes.io/service-name=kubernetes");
+    let mut interval = tokio::time::interval(API_SERVER_POLL);
+    let mut warned = false;
+    loop {
+        interval.tick().await;
+        let mut addresses = {
+            let (url, known) = (url.clone(), known.clone());
+            // Name resolution blocks.
+            let resolved = tokio::task::spawn_blocking(move || api_server_addresses(&url, &known)).await;
+            resolved.unwrap_or_default()
+        };
+        match api.list(&of_the_api_server).await {
+            Ok(slices) => {
+                let endpoints = slices.items.iter().flat_map(|slice| slice.endpoints.iter().flatten());
+                addresses.extend(endpoints.flat_map(|e| &e.addresses).filter_map(|a| a.parse::<IpAddr>().ok()));
+            }
+            Err(error) if !warned => {
+                warned = true;
+                warn!("the API server's own addresses are not known to the address guard: {error}");
+                continue;
+            }
+            Err(_) => continue,
+        }
+        verifier.set_api_servers(&addresses);
+    }
+}
+
 /// A verifier with the administrator's files read once.
 pub(super) fn verifier(
     source: &SourceArguments,
@@ -232,29 +274,51 @@ fn read_docker_config(file: &Path) -> Result<DockerConfig, String> {
     Ok(config)
 }
 
-/// Reads registries.d and the administrator's credentials again and again; what cannot be read leaves the last good state.
-async fn follow_files(
-    registries_d: Option<std::path::PathBuf>,
-    docker_config: Option<std::path::PathBuf>,
-    verifier: Arc<Verifier>,
-) {
+/// Reads the administrator's files again and again; what cannot be read leaves the last good state.
+async fn follow_files(source: SourceFiles, verifier: Arc<Verifier>) {
     let mut interval = tokio::time::interval(FILE_POLL);
     loop {
         interval.tick().await;
-        let (directory, file) = (registries_d.clone(), docker_config.clone());
+        let (source, verifier) = (source.clone(), verifier.clone());
+        // Files may lie on a network.
         let read = tokio::task::spawn_blocking(move || {
-            (directory.map(|d| RegistriesD::load(&d)), file.map(|f| read_docker_config(&f)))
+            for problem in source.read_again(&verifier) {
+                warn!("what was read before stays in force: {problem}");
+            }
         });
-        let Ok((stores, credentials)) = read.await else { continue };
-        match stores {
+        if read.await.is_err() {
+            error!("the administrator's files could not be read again");
+        }
+    }
+}
+
+/// Files of the administrator that are read again when they change.
+#[derive(Debug, Clone)]
+struct SourceFiles {
+    registries_d: Option<PathBuf>,
+    docker_config: Option<PathBuf>,
+    ca: Option<PathBuf>,
+}
+
+impl SourceFiles {
+    fn read_again(&self, verifier: &Verifier) -> Vec<String> {
+        let mut problems = Vec::new();
+        match self.registries_d.as_deref().map(RegistriesD::load) {
             Some(Ok(stores)) => verifier.set_registries_d(stores),
-            Some(Err(message)) => warn!("registries.d stays as it was: {message}"),
+            Some(Err(problem)) => problems.push(problem),
             None => {}
         }
-        match credentials {
+        match self.docker_config.as_deref().map(read_docker_config) {
             Some(Ok(credentials)) => verifier.set_credentials(credentials),
-            Some(Err(message)) => warn!("the administrator's registry credentials stay as they were: {message}"),
+            Some(Err(problem)) => problems.push(problem),
             None => {}
         }
+        if let Some(path) = &self.ca {
+            let pem = std::fs::read(path).map_err(|error| error.to_string());
+            if let Err(problem) = pem.and_then(|pem| verifier.set_extra_ca(&pem)) {
+                problems.push(format!("{}: {problem}", path.display()));
+            }
+        }
+        problems
     }
 }

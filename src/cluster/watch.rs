@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use futures::StreamExt;
@@ -167,6 +167,7 @@ async fn follow<K>(
         let mut stream = Box::pin(stream);
         let mut listing: Option<Vec<K>> = None;
         let mut refused = false;
+        let begun = Instant::now();
         while let Some(events) = stream.next().await {
             let mut changes = Vec::new();
             for event in events {
@@ -179,7 +180,6 @@ async fn follow<K>(
                         info!(resource = source.label(), objects = objects.len(), "list complete");
                         apply(Change::All(objects));
                         metrics.watch(source.label(), true);
-                        pause = FIRST_PAUSE;
                     }
                     Ok(Event::Apply(object)) => changes.push((object, true)),
                     Ok(Event::Delete(object)) => changes.push((object, false)),
@@ -196,7 +196,7 @@ async fn follow<K>(
         // A watch that was refused goes on without a list once it is allowed again, so nothing would say that all is
         // known; a new one begins with a list.
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = if begun.elapsed() > LONGEST_PAUSE * 3 { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
     }
 }
 

@@ -79,7 +79,12 @@ impl Repository {
         if host.is_none() && is_image_id(path) {
             return Err(ImageRefError::Name);
         }
-        Self::new(host.unwrap_or(DOCKER_HUB), path)
+        let repository = Self::new(host.unwrap_or(DOCKER_HUB), path)?;
+        // `Prod/x`: capitals make it a host, and in lower case it would read back as a repository of Docker Hub.
+        if host.is_some() && !repository.host.contains(['.', ':']) && &*repository.host != "localhost" {
+            return Err(ImageRefError::Host);
+        }
+        Ok(repository)
     }
 
     /// Lower-case host with its port, if any; `docker.io` for all names of Docker Hub.
@@ -209,7 +214,9 @@ pub(crate) fn normal_host(host: &str) -> Result<String, ImageRefError> {
 }
 
 fn valid_port(port: &str) -> bool {
-    (1..=5).contains(&port.len())
+    // A leading zero would give one server two names, and a policy could be got round by the other.
+    !port.starts_with('0')
+        && (1..=5).contains(&port.len())
         && port.bytes().all(|b| b.is_ascii_digit())
         && port.parse::<u16>().is_ok_and(|p| p > 0)
 }
@@ -313,6 +320,8 @@ mod tests {
             "r.io:/a".into(),
             "r.io:99999/a".into(),
             "r.io:0/a".into(),
+            "r.io:05000/a".into(),
+            "Prod/x".into(),
             "r.io:5x/a".into(),
             "[::1/a".into(),
             "[::g]/a".into(),

@@ -11,6 +11,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
@@ -32,7 +33,8 @@ pub struct AddressGuard(Arc<Rules>);
 #[derive(Debug)]
 struct Rules {
     allowed: Vec<IpNet>,
-    api_servers: Vec<IpAddr>,
+    /// As configured, and as they were last found.
+    api_servers: ArcSwap<Vec<IpAddr>>,
     /// Host names of the proxies from the environment: the administrator's choice, so they may be anywhere.
     proxies: HashSet<String>,
 }
@@ -57,9 +59,14 @@ impl AddressGuard {
         let proxies = VARIABLES.iter().filter_map(|name| std::env::var(name).ok()).filter_map(|text| proxy_host(&text));
         Self(Arc::new(Rules {
             allowed: config.allowed_addresses.clone(),
-            api_servers: config.api_server_addresses.iter().map(IpAddr::to_canonical).collect(),
+            api_servers: ArcSwap::from_pointee(canonical(&config.api_server_addresses)),
             proxies: proxies.collect(),
         }))
+    }
+
+    /// Replaces the addresses of the API server.
+    pub fn set_api_servers(&self, addresses: &[IpAddr]) {
+        self.0.api_servers.store(Arc::new(canonical(addresses)));
     }
 
     /// Whether a guarded request may not go to this address.
@@ -69,7 +76,7 @@ impl AddressGuard {
     }
 
     fn refuses_plain(&self, address: IpAddr) -> bool {
-        let special = METADATA.contains(&address) || self.0.api_servers.contains(&address) || is_local(address);
+        let special = METADATA.contains(&address) || self.0.api_servers.load().contains(&address) || is_local(address);
         special && !self.0.allowed.iter().any(|net| net.contains(&address))
     }
 
@@ -119,6 +126,10 @@ impl Resolve for GuardedResolver {
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
     }
+}
+
+fn canonical(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    addresses.iter().map(IpAddr::to_canonical).collect()
 }
 
 fn proxy_host(text: &str) -> Option<String> {
@@ -225,6 +236,15 @@ mod tests {
         ] {
             assert!(!guard.refuses(fine.parse().expect("address")), "{fine} was refused");
         }
+    }
+
+    #[test]
+    fn g5_an_api_server_that_moved_is_refused_at_its_new_address() {
+        let guard = guard(&[], &["10.96.0.1"]);
+        let [old, new] = ["10.96.0.1", "192.168.7.7"].map(|address| address.parse().expect("address"));
+        assert!(guard.refuses(old) && !guard.refuses(new));
+        guard.set_api_servers(&[new]);
+        assert!(!guard.refuses(old) && guard.refuses(new));
     }
 
     #[test]

@@ -25,7 +25,7 @@ const BUNDLE_PREFIX: &str = "application/vnd.dev.sigstore.bundle";
 /// What older tools and some registries state as artifact type of a bundle: the empty config's media type.
 const EMPTY_TYPES: [&str; 2] = ["application/vnd.oci.empty.v1+json", "application/vnd.oci.image.config.v1+json"];
 /// Signatures of one format looked at, at most.
-const MAX_CANDIDATES: usize = 128;
+const MAX_CANDIDATES: usize = 64;
 /// Bytes of a payload or bundle, at most.
 const MAX_SIGNATURE: usize = 4 << 20;
 
@@ -42,7 +42,9 @@ type Found = Result<Pass, Result<Best, Fault>>;
 impl CosignMethod<'_> {
     pub(super) async fn judge(&self, secret: &Result<Arc<SecretData>, Fault>) -> MethodResult {
         let secret = secret.as_ref().map_err(|fault| Cause::Undecided(fault.clone()))?;
-        let keys = self.subject.verifier.keys.cosign(&self.check.key_ref, secret);
+        let verifier = self.subject.verifier;
+        let origin = self.subject.origin(&self.check.key_ref, secret);
+        let keys = verifier.keys.cosign(&verifier.labour, origin, secret).await.map_err(Cause::Undecided)?;
         if keys.is_empty() {
             let detail = format!("no public keys imported from {} ({COSIGN_PUB})", self.check.key_ref);
             return Err(Cause::Refused(Refusal::new(RefusalKind::NoPublicKeys, detail)));
@@ -68,7 +70,7 @@ impl CosignMethod<'_> {
     }
 
     /// Layers of the manifest under the tag `<algorithm>-<hex>.sig`.
-    async fn legacy(&self, keys: &PublicKeys) -> Found {
+    async fn legacy(&self, keys: &Arc<PublicKeys>) -> Found {
         let (upstream, repository, access) =
             (&self.subject.verifier.upstream, self.subject.image.repository(), &self.material.access);
         let digest = &self.material.digest;
@@ -95,11 +97,9 @@ impl CosignMethod<'_> {
                 best.add(Refusal::new(RefusalKind::Invalid, format!("the payload {layer_digest} is missing")));
                 continue;
             };
-            match keys
-                .verify_legacy(&payload, signature, digest)
-                .map_err(|error| refusal(&error))
-                .and_then(|claim| self.accept(&claim))
-            {
+            let (keys, signature, of) = (keys.clone(), signature.clone(), digest.clone());
+            let claim = self.verify(move || keys.verify_legacy(&payload, &signature, &of)).await?;
+            match claim.map_err(|error| refusal(&error)).and_then(|claim| self.accept(&claim)) {
                 Ok(pass) => return Ok(pass),
                 Err(refusal) => best.add(refusal),
             }
@@ -108,7 +108,7 @@ impl CosignMethod<'_> {
     }
 
     /// Bundles that refer to the digest.
-    async fn bundles(&self, keys: &PublicKeys) -> Found {
+    async fn bundles(&self, keys: &Arc<PublicKeys>) -> Found {
         let (upstream, repository, access) =
             (&self.subject.verifier.upstream, self.subject.image.repository(), &self.material.access);
         let mut referrers = upstream.referrers(repository, &self.material.digest, access).await.map_err(Err)?;
@@ -133,16 +133,23 @@ impl CosignMethod<'_> {
                 best.add(Refusal::new(RefusalKind::Invalid, format!("the bundle {layer_digest} is missing")));
                 continue;
             };
-            match keys
-                .verify_bundle(&bundle, &self.material.digest)
-                .map_err(|error| refusal(&error))
-                .and_then(|claim| self.accept(&claim))
-            {
+            let (keys, of) = (keys.clone(), self.material.digest.clone());
+            let claim = self.verify(move || keys.verify_bundle(&bundle, &of)).await?;
+            match claim.map_err(|error| refusal(&error)).and_then(|claim| self.accept(&claim)) {
                 Ok(pass) => return Ok(pass),
                 Err(refusal) => best.add(refusal),
             }
         }
         Err(spoilt.map_or(Ok(best), Err))
+    }
+
+    /// Off the threads that answer.
+    async fn verify<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Result<Best, Fault>> {
+        let Subject { verifier, namespace, deadline, .. } = self.subject;
+        verifier.labour.run(namespace, *deadline, work).await.map_err(Err)
     }
 
     fn accept(&self, claim: &CosignClaim) -> Result<Pass, Refusal> {

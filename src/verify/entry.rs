@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::Verifier;
 use super::cache::{Verdict, VerdictKey};
 use super::cosign::CosignMethod;
 use super::gpg::GpgMethod;
 use super::index::every_child;
+use super::keys::Origin;
 use super::pod::Credentials;
 use crate::cluster::{Freshness, SecretData};
 use crate::domain::digest::Digest;
@@ -20,6 +21,9 @@ use crate::fault::{Fault, FaultKind};
 use crate::source::access::{Access, Transport};
 use crate::source::lookaside::StoreUrl;
 use crate::source::registry::Manifest;
+
+/// How often a review joins or leads a computation before it takes the fault of another one for its own.
+const MAX_FLIGHTS: usize = 4;
 
 /// A pass with the time until which it holds.
 pub(super) type Signed = (Pass, Option<std::time::SystemTime>);
@@ -94,9 +98,11 @@ impl Subject<'_> {
         credentials: &mut Credentials<'_>,
         digests: &mut Digests,
     ) -> (Judged, bool) {
-        match self.signed(check, credentials, digests).await {
-            Ok(judged) => judged,
-            Err(cause) => (Err(vec![Failure { method: None, cause }]), false),
+        // Time runs out for the entry and not for the image: an entry that only warns still only warns.
+        match timeout_at(self.deadline, self.signed(check, credentials, digests)).await {
+            Ok(Ok(judged)) => judged,
+            Ok(Err(cause)) => (Err(vec![Failure { method: None, cause }]), false),
+            Err(_) => (Err(vec![out_of_review()]), false),
         }
     }
 
@@ -168,16 +174,16 @@ impl Subject<'_> {
         // its own never holds up another one.
         let place = self.verifier.slots.enter(self.namespace, self.deadline).await;
         let _place = place.map_err(|fault| vec![undecided(fault)])?;
-        for last in [false, true] {
+        for attempt in 1..=MAX_FLIGHTS {
             let flight = self.verifier.verdicts.compute(key.clone(), Box::pin(self.compute(check, &material)));
             match flight.await {
                 Ok(verdict) => return verdict.result.clone(),
-                // Another review's deadline was shorter than this one's: try once more by ourselves.
-                Err(failures) if !last && timed_out(&failures) && Instant::now() < self.deadline => {}
+                // Another review led, and its time ran out before this one's: try again, by ourselves if need be.
+                Err(failures) if attempt < MAX_FLIGHTS && out_of_time(&failures) && Instant::now() < self.deadline => {}
                 Err(failures) => return Err((*failures).clone()),
             }
         }
-        Err(vec![undecided(Fault::new(FaultKind::Timeout, "the time of this review ran out"))])
+        Err(vec![out_of_review()])
     }
 
     /// The verdict on the digest: by its own signatures, else by those of all manifests of an index. `Err` when a fault
@@ -311,6 +317,12 @@ impl Subject<'_> {
         Ok((Arc::from(pem.as_ref()), object.hash))
     }
 
+    /// On whose behalf a key Secret is read.
+    pub(super) fn origin<'a>(&'a self, reference: &'a ObjectRef, secret: &SecretData) -> Origin<'a> {
+        let tenant = !self.entry.is_cluster() && !secret.synced_key;
+        Origin { reference, namespace: self.namespace, tenant, deadline: self.deadline }
+    }
+
     /// Cluster policies may name anything; namespaced ones their own namespace and those the administrator shares.
     fn may_name(&self, reference: &ObjectRef) -> bool {
         match &self.entry.policy.namespace {
@@ -339,6 +351,10 @@ fn undecided(fault: Fault) -> Failure {
     Failure { method: None, cause: Cause::Undecided(fault) }
 }
 
+fn out_of_review() -> Failure {
+    undecided(Fault::new(FaultKind::Timeout, "the time of this review ran out before the image was judged"))
+}
+
 fn passed((pass, valid_until): Signed) -> Arc<Verdict> {
     Arc::new(Verdict { result: Ok(pass), valid_until })
 }
@@ -352,6 +368,8 @@ fn could_be_signed(failures: &[Failure]) -> bool {
     failures.iter().any(|f| !matches!(&f.cause, Cause::Refused(refusal) if refusal.kind == RefusalKind::NoPublicKeys))
 }
 
-fn timed_out(failures: &[Failure]) -> bool {
-    failures.iter().any(|f| matches!(&f.cause, Cause::Undecided(fault) if fault.kind() == FaultKind::Timeout))
+/// Whether more time might have helped: each of these kinds depends on the deadline of the one who led.
+fn out_of_time(failures: &[Failure]) -> bool {
+    const KINDS: [FaultKind; 3] = [FaultKind::Timeout, FaultKind::Overloaded, FaultKind::RateLimited];
+    failures.iter().any(|f| matches!(&f.cause, Cause::Undecided(fault) if KINDS.contains(&fault.kind())))
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::Verifier;
-use super::entry::{Material, MethodResult, Subject};
+use super::entry::{Material, MethodResult, Signed, Subject};
 use super::report::Best;
 use crate::cluster::SecretData;
 use crate::domain::payload::SimplePayload;
@@ -14,7 +14,8 @@ use crate::domain::policy::GpgCheck;
 use crate::domain::signer::gpg_signer_name;
 use crate::domain::verdict::{Cause, Method, Pass, Refusal, RefusalKind};
 use crate::fault::{Fault, FaultKind};
-use crate::signature::openpgp::Keyring;
+use crate::signature::SignatureError;
+use crate::signature::openpgp::SignedContent;
 use crate::source::lookaside::MAX_SIGNATURES;
 
 pub(super) struct GpgMethod<'a> {
@@ -28,7 +29,8 @@ impl GpgMethod<'_> {
     pub(super) async fn judge(&self, secret: &Result<Arc<SecretData>, Fault>) -> MethodResult {
         let verifier = self.subject.verifier;
         let secret = secret.as_ref().map_err(|fault| Cause::Undecided(fault.clone()))?;
-        let keyring = verifier.keys.keyring(&self.check.key_ref, secret);
+        let origin = self.subject.origin(&self.check.key_ref, secret);
+        let keyring = verifier.keys.keyring(&verifier.labour, origin, secret).await.map_err(Cause::Undecided)?;
         if keyring.is_empty() {
             let detail = format!("no public keys imported from {}", self.check.key_ref);
             return Err(Cause::Refused(Refusal::new(RefusalKind::NoPublicKeys, detail)));
@@ -46,8 +48,11 @@ impl GpgMethod<'_> {
                     best.into_refusal(|| format!("no signature for {digest} in {}", store.url)),
                 ));
             };
-            match self.check_one(&keyring, &blob) {
-                Ok(pass) => return Ok(pass),
+            let (keyring, now) = (keyring.clone(), Verifier::now());
+            let verify = move || keyring.verify(&blob, now);
+            let checked = verifier.labour.run(self.subject.namespace, self.subject.deadline, verify).await;
+            match self.check_one(checked.map_err(Cause::Undecided)?) {
+                Ok(signed) => return Ok(signed),
                 Err(refusal) => best.add(refusal),
             }
         }
@@ -58,10 +63,8 @@ impl GpgMethod<'_> {
         Err(Cause::Undecided(Fault::new(FaultKind::TooLarge, message)))
     }
 
-    fn check_one(&self, keyring: &Keyring, blob: &[u8]) -> Result<(Pass, Option<std::time::SystemTime>), Refusal> {
-        let signed = keyring
-            .verify(blob, Verifier::now())
-            .map_err(|error| Refusal::new(RefusalKind::Invalid, error.to_string()))?;
+    fn check_one(&self, verified: Result<SignedContent, SignatureError>) -> Result<Signed, Refusal> {
+        let signed = verified.map_err(|error| Refusal::new(RefusalKind::Invalid, error.to_string()))?;
         let payload = SimplePayload::parse(&signed.content)
             .map_err(|error| Refusal::new(RefusalKind::Invalid, format!("the signed payload is malformed: {error}")))?;
         if payload.digest != self.material.digest {

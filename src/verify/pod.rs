@@ -5,8 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Verifier;
-use super::keys::Parsed;
-use crate::cluster::Freshness;
+use crate::cluster::{Freshness, SecretData};
 use crate::source::credentials::{DockerConfig, Keychain};
 
 /// The Pod on whose behalf registries are asked.
@@ -23,13 +22,32 @@ pub struct PodContext<'a> {
 /// At most so many pull secrets of one Pod are looked at.
 const MAX_PULL_SECRETS: usize = 32;
 
-/// Parsed pull secrets.
+/// Bytes of pull secrets whose parsed content is kept.
+const CAPACITY: u64 = 8 << 20;
+const OVERHEAD: usize = 512;
+
+/// What a pull secret was parsed into, and what it weighs.
+type ParsedSecret = (Arc<Result<Arc<DockerConfig>, String>>, u32);
+
+/// Parsed pull secrets by the hash of their content, bounded by their bytes.
 #[derive(Debug)]
-pub(super) struct PullSecrets(Parsed<Result<Arc<DockerConfig>, String>>);
+pub(super) struct PullSecrets(moka::sync::Cache<[u8; 32], ParsedSecret>);
 
 impl PullSecrets {
     pub(super) fn new() -> Self {
-        Self(Parsed::new())
+        let weigh = |_: &[u8; 32], (_, bytes): &ParsedSecret| *bytes;
+        let idle = std::time::Duration::from_secs(600);
+        Self(moka::sync::Cache::builder().max_capacity(CAPACITY).weigher(weigh).time_to_idle(idle).build())
+    }
+
+    /// Parsing is cheap: the size of what is read is bounded.
+    fn get(&self, secret: &SecretData) -> Result<Arc<DockerConfig>, String> {
+        let parse = || {
+            let bytes = secret.data.values().map(bytes::Bytes::len).sum::<usize>() + OVERHEAD;
+            let config = DockerConfig::from_secret(&secret.data).map(Arc::new);
+            (Arc::new(config), u32::try_from(bytes).unwrap_or(u32::MAX))
+        };
+        Result::clone(&self.0.get_with(secret.hash, parse).0)
     }
 }
 
@@ -95,8 +113,6 @@ impl<'a> Credentials<'a> {
         let Some(secret) = found.map_err(|fault| fault.message().to_owned())? else {
             return Err("it does not exist".to_owned());
         };
-        let parsed =
-            self.verifier.pull_secrets.0.get(&secret, || DockerConfig::from_secret(&secret.data).map(Arc::new));
-        Result::clone(&parsed)
+        self.verifier.pull_secrets.get(&secret)
     }
 }

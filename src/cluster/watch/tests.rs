@@ -16,6 +16,8 @@ const CLUSTER: &str = "clusterregistrysecuritypolicies";
 const NAMESPACED: &str = "registrysecuritypolicies";
 const MAPS: &str = "configmaps";
 const SECRETS: &str = "secrets";
+/// What watches answer instead of being too old at once: an end without news, or a status before they begin.
+const WATCHES: &str = "watches";
 
 struct Desk {
     world: World,
@@ -38,7 +40,11 @@ fn answer(world: &World, seen: &Seen) -> Reply {
         Err(status) => json(status, &failure(status)),
         Ok(_) if seen.target.contains("watch=") => {
             std::thread::sleep(Duration::from_millis(50));
-            json(200, &json!({"type": "ERROR", "object": failure(410)}))
+            match world.lock().unwrap().get(WATCHES) {
+                None => json(200, &json!({"type": "ERROR", "object": failure(410)})),
+                Some(Ok(_)) => reply(200, "").with("content-type", "application/json"),
+                Some(Err(status)) => json(*status, &failure(*status)),
+            }
         }
         Ok(items) => json(
             200,
@@ -96,7 +102,8 @@ impl Desk {
     fn checks(&self, image: &str) -> Vec<Check> {
         let repository = crate::domain::image::Repository::parse(image).unwrap();
         let snapshot = self.inputs.current();
-        let entries = snapshot.policies.as_ref().unwrap().governing_namespaced("team", &repository);
+        let Some(policies) = snapshot.policies.as_ref() else { return Vec::new() };
+        let entries = policies.governing_namespaced("team", &repository);
         entries.iter().map(|entry| entry.check.clone()).collect()
     }
 }
@@ -190,6 +197,28 @@ async fn h20_a_broken_watch_leaves_the_last_state_in_force() {
     desk.set(NAMESPACED, Ok(vec![unchecked("good", "other.invalid")]));
     desk.until("the change", |_| desk.checks("other.invalid/x") == [Check::Unchecked]).await;
     assert!(desk.checks("good.invalid/x").is_empty());
+}
+
+/// An API server that comes up answers so for a moment: it has not read its roles and resource definitions yet.
+#[tokio::test]
+async fn h20_a_watch_that_is_refused_begins_with_a_list_again() {
+    for status in [403, 404] {
+        let mut world = Desk::empty();
+        world[1].1 = Ok(vec![unchecked("good", "good.invalid")]);
+        let desk = Desk::start(&world);
+        desk.set(WATCHES, Ok(Vec::new()));
+        desk.ready().await;
+        desk.set(WATCHES, Err(status));
+        desk.set(NAMESPACED, Ok(vec![unchecked("good", "other.invalid")]));
+        desk.until("the list is read again", |_| desk.checks("other.invalid/x") == [Check::Unchecked]).await;
+        // The same with a list that is refused for a while as well.
+        desk.set(NAMESPACED, Err(status));
+        desk.until("policies are unknown", |snapshot| snapshot.policies.is_none()).await;
+        desk.set(WATCHES, Ok(Vec::new()));
+        desk.set(NAMESPACED, Ok(vec![unchecked("good", "good.invalid")]));
+        desk.ready().await;
+        assert_eq!(desk.checks("good.invalid/x"), [Check::Unchecked]);
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use crate::signature::SignatureError;
 /// The payload type of in-toto statements, the only one cosign signs.
 pub(super) const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 /// Signatures in one envelope. cosign makes one; each costs a verification per key.
-pub(super) const MAX_SIGNATURES: usize = 16;
+pub(super) const MAX_SIGNATURES: usize = 4;
 
 /// An envelope in its right form, nothing verified.
 #[derive(Debug)]

@@ -85,8 +85,13 @@ fn ecdsa(point: &[u8], algorithms: &[&'static dyn VerificationAlgorithm]) -> Res
 }
 
 fn rsa(key: &[u8]) -> Result<Vec<Scheme>, &'static str> {
-    if element(0x30, key).is_none_or(|(_, rest)| !rest.is_empty()) {
+    let Some((numbers, [])) = element(0x30, key) else { return Err(NOT_A_KEY) };
+    let Some((exponent, [])) = element(0x02, numbers).and_then(|(_, rest)| element(0x02, rest)) else {
         return Err(NOT_A_KEY);
+    };
+    // What a verification costs grows with it, and nothing in use has a larger one than 65537.
+    if exponent.len() > 4 || exponent.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte)) > 65537 {
+        return Err("an RSA key whose public exponent is larger than 65537");
     }
     match RsaParameters::public_modulus_len(key) {
         Ok(2048..=8192) => {

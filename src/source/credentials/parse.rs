@@ -17,7 +17,7 @@ pub(super) const CONFIG_JSON: &str = ".dockerconfigjson";
 pub(super) const DOCKERCFG: &str = ".dockercfg";
 
 /// What Kubernetes allows for a whole Secret.
-const MAX_BYTES: usize = 1 << 20;
+const MAX_BYTES: usize = 256 << 10;
 const MAX_ENTRIES: usize = 128;
 /// For one user name, password or token; the longest known are a few KiB.
 const MAX_FIELD: usize = 64 << 10;

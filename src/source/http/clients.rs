@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{SHA256, digest};
 use moka::future::Cache;
 use reqwest::{Certificate, Client};
@@ -25,6 +26,8 @@ const IDLE_CONNECTIONS_PER_HOST: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct ClientKey {
     ca: Option<[u8; 32]>,
+    /// Of the administrator's certificates.
+    extra: [u8; 32],
     /// Certificates are not verified: for the registry's own host of an entry that says `insecure`.
     unverified: bool,
     /// Names that lead to refused addresses do not resolve.
@@ -35,28 +38,50 @@ pub(super) struct ClientKey {
 pub(super) struct Clients {
     pool: Cache<ClientKey, Client>,
     guard: AddressGuard,
-    extra: Arc<[Certificate]>,
+    extra: ArcSwap<Extra>,
+}
+
+/// Certificates that every client trusts besides the system's.
+#[derive(Debug, Default)]
+struct Extra {
+    hash: [u8; 32],
+    certificates: Vec<Certificate>,
 }
 
 impl Clients {
     /// `extra_ca` are PEM certificates that every client trusts.
     pub(super) fn new(guard: AddressGuard, extra_ca: Option<&[u8]>) -> Result<Self, String> {
-        let extra = extra_ca.map(certificates).transpose()?.unwrap_or_default();
         let pool = Cache::builder().max_capacity(MAX_CLIENTS).time_to_idle(CLIENT_IDLE).build();
-        Ok(Self { pool, guard, extra: extra.into() })
+        let clients = Self { pool, guard, extra: ArcSwap::default() };
+        if let Some(pem) = extra_ca {
+            clients.set_extra(pem)?;
+        }
+        Ok(clients)
+    }
+
+    /// Replaces the certificates that every client trusts; what cannot be read changes nothing.
+    pub(super) fn set_extra(&self, pem: &[u8]) -> Result<(), String> {
+        let hash = hash(pem);
+        if self.extra.load().hash != hash {
+            self.extra.store(Arc::new(Extra { hash, certificates: certificates(pem)? }));
+        }
+        Ok(())
     }
 
     /// The client for these rules. A CA that cannot be read is a configuration fault, never ignored.
     pub(super) async fn get(&self, ca: Option<&Arc<[u8]>>, unverified: bool, guarded: bool) -> Result<Client, Fault> {
-        let key = ClientKey { ca: ca.map(|pem| hash(pem)), unverified, guarded };
+        let extra = self.extra.load_full();
+        let key = ClientKey { ca: ca.map(|pem| hash(pem)), extra: extra.hash, unverified, guarded };
         if let Some(client) = self.pool.get(&key).await {
             return Ok(client);
         }
-        let (ca, extra, guard) = (ca.cloned(), self.extra.clone(), guarded.then(|| self.guard.clone()));
+        let (ca, guard) = (ca.cloned(), guarded.then(|| self.guard.clone()));
         let build = async move {
             // Reading the system's certificates is blocking work.
-            let built =
-                tokio::task::spawn_blocking(move || build(ca.as_deref(), &extra, unverified, guard.as_ref())).await;
+            let built = tokio::task::spawn_blocking(move || {
+                build(ca.as_deref(), &extra.certificates, unverified, guard.as_ref())
+            })
+            .await;
             built.map_err(|_| "the HTTP client could not be set up".to_owned()).flatten()
         };
         self.pool.try_get_with(key, build).await.map_err(|e| Fault::new(FaultKind::Configuration, e.as_str()))

@@ -151,6 +151,16 @@ impl Upstream {
         })
     }
 
+    /// Replaces the administrator's PEM certificates. What cannot be read changes nothing.
+    pub fn set_extra_ca(&self, pem: &[u8]) -> Result<(), String> {
+        self.clients.set_extra(pem)
+    }
+
+    /// Replaces the addresses of the API server, which guarded requests may not lead to.
+    pub fn set_api_servers(&self, addresses: &[std::net::IpAddr]) {
+        self.guard.set_api_servers(addresses);
+    }
+
     /// Asks until there is an answer that is not "not now": at most three times and never past the deadline.
     pub(super) async fn exchange(&self, home: &Home<'_>, request: &Request) -> Result<Answer, Fault> {
         let mut tried = 0;

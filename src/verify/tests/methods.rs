@@ -142,7 +142,7 @@ async fn e33_more_candidates_than_the_limit_are_no_verdict() {
     lab.govern(Some("team"), &json!([shop.cosign_entry()]));
     let digest = shop.image("app", "x");
     let foreign = CosignKey::new();
-    let mut signatures: Vec<_> = (0..128).map(|_| foreign.legacy(&digest, "x")).collect();
+    let mut signatures: Vec<_> = (0..64).map(|_| foreign.legacy(&digest, "x")).collect();
     signatures.push(cosign.legacy(&digest, "a"));
     shop.legacy("app", &digest, &signatures);
     assert_eq!(lab.say("team", &shop.tagged("app")).await, "undecided too_large");

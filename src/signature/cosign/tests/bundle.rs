@@ -230,16 +230,16 @@ fn log_entries_and_timestamps_neither_help_nor_hinder() {
 }
 
 #[test]
-fn e34_between_1_and_16_signatures_of_which_one_by_a_trusted_key_passes() {
+fn e34_between_1_and_4_signatures_of_which_one_by_a_trusted_key_passes() {
     let (signer, foreign) = (p256(), ed25519());
     let mut bundle = signer.bundle(&statement(&image()));
     let good = bundle["dsseEnvelope"]["signatures"][0].clone();
     let other = foreign.bundle(&statement(&image()))["dsseEnvelope"]["signatures"][0].clone();
-    let mut signatures = vec![other; 15];
+    let mut signatures = vec![other; 3];
     signatures.push(good);
     bundle["dsseEnvelope"]["signatures"] = json!(signatures);
     assert!(verify(&signer, &bundle).is_ok());
-    bundle["dsseEnvelope"]["signatures"] = json!(&signatures[..15]);
+    bundle["dsseEnvelope"]["signatures"] = json!(&signatures[..3]);
     assert_eq!(verify(&signer, &bundle), Err(SignatureError::Bad));
     signatures.push(signatures[0].clone());
     for bad in [json!(signatures), json!([]), json!(null), json!({}), json!({"sig": "AA=="})] {

@@ -244,3 +244,27 @@ fn e34_at_most_64_blocks_are_read_and_the_rest_reported() {
     assert_eq!(keys.fingerprints(), [first.fingerprint()]);
     assert_eq!(problems, ["only the first 64 blocks within 1 MiB are read; split the keys"]);
 }
+
+#[test]
+fn e44_an_rsa_key_made_to_cost_time_is_refused() {
+    let Some(cheap) = openssl_rsa("65537") else { return };
+    assert!(!PublicKeys::from_pem(&cheap).0.is_empty());
+    let costly = openssl_rsa("8589934591").expect("openssl is there");
+    let (keys, problems) = PublicKeys::from_pem(&costly);
+    assert!(keys.is_empty() && problems[0].contains("public exponent"), "{problems:?}");
+}
+
+/// The public key of a new RSA key with this exponent; nothing without the program.
+fn openssl_rsa(exponent: &str) -> Option<Vec<u8>> {
+    let pipe = format!(
+        "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -pkeyopt rsa_keygen_pubexp:{exponent} 2>/dev/null \
+         | openssl pkey -pubout"
+    );
+    match Command::new("sh").args(["-c", &pipe]).output() {
+        Ok(output) if output.status.success() => Some(output.stdout),
+        _ => {
+            println!("skipped: openssl is not installed");
+            None
+        }
+    }
+}
