@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
@@ -87,18 +88,18 @@ pub(super) struct SourceArguments {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub(super) request_timeout: Duration,
     /// Requests in flight per registry or store
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = count)]
     pub(super) per_upstream: usize,
     /// Verifications under way per namespace
-    #[arg(long, value_name = "N", default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = count)]
     pub(super) per_namespace: usize,
 }
 
 /// What both `serve` and `check` need to decide.
 #[derive(Debug, Args)]
 pub(super) struct DecisionArguments {
-    /// podseal's own namespace: whitelist `ConfigMap`, synced keys
-    #[arg(long, value_name = "NAME", default_value = "registry-system", env = "PODSEAL_NAMESPACE")]
+    /// podseal's own namespace: whitelist ConfigMap, synced keys
+    #[arg(long, value_name = "NAME", default_value = "registry-system", env = "PODSEAL_NAMESPACE", value_parser = name())]
     pub(super) own_namespace: String,
     /// Deny images when no policy exists at all
     #[arg(long)]
@@ -106,11 +107,11 @@ pub(super) struct DecisionArguments {
     /// Let namespaced policies only tighten registries that a cluster policy names
     #[arg(long)]
     pub(super) restrict_namespaces: bool,
-    /// Namespace whose Secrets and `ConfigMaps` every namespaced policy may name
-    #[arg(long, value_name = "NAME")]
+    /// Namespace whose Secrets and ConfigMaps every namespaced policy may name
+    #[arg(long, value_name = "NAME", value_parser = name())]
     pub(super) shared_namespace: Vec<String>,
     /// Namespace that is never judged, besides podseal's own and kube-system
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = name())]
     pub(super) exempt_namespace: Vec<String>,
 }
 
@@ -135,7 +136,7 @@ pub(super) struct ServeCommand {
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(super) log_format: LogFormat,
     /// Reviews in flight; more are turned away at once
-    #[arg(long, value_name = "N", default_value_t = 1024)]
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = count)]
     pub(super) max_in_flight: usize,
     /// How long a positive verdict is used again
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
@@ -178,11 +179,11 @@ pub(super) struct CheckCommand {
     /// File of Pods, Lists or objects with Pod templates, YAML or JSON; - is standard input
     #[arg(short, long, value_name = "FILE", num_args = 1.., required_unless_present = "image")]
     pub(super) filename: Vec<PathBuf>,
-    /// File or directory of policies, the whitelist `ConfigMap`, and the Secrets they name
+    /// File or directory of policies, the whitelist ConfigMap, and the Secrets they name
     #[arg(long, value_name = "FILE_OR_DIR", num_args = 1..)]
     pub(super) policy: Vec<PathBuf>,
     /// Namespace of objects that name none
-    #[arg(short, long, value_name = "NAME", default_value = "default")]
+    #[arg(short, long, value_name = "NAME", default_value = "default", value_parser = name())]
     pub(super) namespace: String,
     /// Image to decide about, as if a Pod named it
     #[arg(long, value_name = "REF", num_args = 1..)]
@@ -190,13 +191,23 @@ pub(super) struct CheckCommand {
     /// How results are printed
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(super) output: Format,
-    /// Time for all decisions about one object
+    /// Time for the decision about one image
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub(super) timeout: Duration,
     #[command(flatten)]
     pub(super) source: SourceArguments,
     #[command(flatten)]
     pub(super) decision: DecisionArguments,
+}
+
+/// A name: of a namespace, for example.
+fn name() -> NonEmptyStringValueParser {
+    NonEmptyStringValueParser::new()
+}
+
+/// A number of things of which there must be one at least, for anything to happen at all.
+fn count(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "expected a number from 1".to_owned())
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

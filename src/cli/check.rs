@@ -21,6 +21,7 @@ use crate::verify::{PodContext, Verifier, describe, reason_of};
 
 const DENIED: u8 = 1;
 const UNDECIDED: u8 = 2;
+const NOTHING_TO_JUDGE: &str = "no Pod and no Pod template in the files given with -f";
 
 /// One image's line in the result.
 #[derive(Debug, Serialize)]
@@ -40,7 +41,8 @@ struct Row {
 }
 
 pub(super) fn run(command: &CheckCommand, verbose: u8) -> ExitCode {
-    let _logs = super::serve::logs(super::args::LogFormat::Text, verbose, "error");
+    // Keys that are left out are not in the answer, and whoever made the Secret is the one who reads this.
+    let _logs = super::serve::logs(super::args::LogFormat::Text, verbose, "error,podseal::verify::keys=warn");
     decide(command)
 }
 
@@ -91,7 +93,10 @@ fn prepare(command: &CheckCommand) -> Result<(Vec<Document>, Configuration), Str
         subjects.push(Document { origin: "--image".to_owned(), object });
     }
     if subjects.is_empty() {
-        return Err("no Pod and no Pod template in the files given with -f".to_owned());
+        return Err(NOTHING_TO_JUDGE.to_owned());
+    }
+    if configuration.policies.is_empty() && !command.decision.deny_without_policy {
+        configuration.remarks.push("no policy was given, and without one images are allowed: give --policy".to_owned());
     }
     Ok((subjects, configuration))
 }
@@ -109,8 +114,13 @@ async fn check(
     let objects = Arc::new(std::mem::take(&mut configuration.objects));
     let verifier = super::serve::verifier(&command.source, &command.decision, None, objects, metrics)?;
     let mut rows = Vec::new();
+    let mut known = false;
     for subject in &subjects {
-        judge(command, &verifier, &inputs.current(), subject, &mut rows).await?;
+        known |= judge(command, &verifier, &inputs.current(), subject, &mut rows).await?;
+    }
+    if !known {
+        // A kind that was misspelt must not pass for a Pod that is allowed.
+        return Err(NOTHING_TO_JUDGE.to_owned());
     }
     let verdict = |name| rows.iter().any(|row: &Row| row.verdict == name);
     let code = if verdict("Denied") {
@@ -127,13 +137,14 @@ async fn check(
     Ok(ExitCode::from(code))
 }
 
+/// Whether the object holds a Pod, with a row for each of its images.
 async fn judge(
     command: &CheckCommand,
     verifier: &Verifier,
     snapshot: &Snapshot,
     subject: &Document,
     rows: &mut Vec<Row>,
-) -> Result<(), String> {
+) -> Result<bool, String> {
     let (group, version) = match subject.text("/apiVersion").map(|v| v.split_once('/').unwrap_or(("", v))) {
         Some((group, version)) => (group.to_owned(), version.to_owned()),
         None => return Err(format!("{}: apiVersion is missing", subject.origin)),
@@ -141,7 +152,7 @@ async fn judge(
     let kind = Kind { group, version, kind: subject.kind().to_owned() };
     let Some(shape) = Shape::of(&kind) else {
         complain(&format!("{}: a {} holds no Pod and was left out", subject.origin, kind.kind));
-        return Ok(());
+        return Ok(false);
     };
     let workload: Workload = read_workload(&subject.object).map_err(|e| format!("{}: {e}", subject.origin))?;
     let namespace = subject.text("/metadata/namespace").unwrap_or(&command.namespace);
@@ -152,7 +163,7 @@ async fn judge(
         || exempt.iter().any(|n| n == namespace)
     {
         complain(&format!("{object}: the namespace {namespace} is exempt"));
-        return Ok(());
+        return Ok(true);
     }
     let pod = workload.pod_spec(shape).map_err(|e| format!("{}: {e}", subject.origin))?;
     let pull_secrets = pod.pull_secrets();
@@ -161,11 +172,12 @@ async fn judge(
         let verdict = verifier.judge(snapshot, &named.image, &context, Instant::now() + command.timeout).await;
         rows.push(row(&object, &named, &verdict));
     }
-    Ok(())
+    Ok(true)
 }
 
-fn read_workload(object: &Value) -> Result<Workload, serde_json::Error> {
-    serde_json::from_value(object.clone())
+/// The error names the field.
+fn read_workload(object: &Value) -> Result<Workload, impl std::fmt::Display> {
+    serde_path_to_error::deserialize(object)
 }
 
 fn row(object: &str, named: &NamedImage, verdict: &ImageVerdict) -> Row {

@@ -46,21 +46,26 @@ impl Document {
 /// All objects of a file, of every file of a directory, or of standard input (`-`).
 pub(super) fn read(path: &Path) -> Result<Vec<Document>, String> {
     if path.as_os_str() == "-" {
-        let mut text = String::new();
-        std::io::stdin().take(MAX_FILE).read_to_string(&mut text).map_err(|e| format!("standard input: {e}"))?;
-        return parse("standard input", &text);
+        return parse("standard input", &bounded("standard input", std::io::stdin())?);
     }
     let mut documents = Vec::new();
     for file in files(path)? {
         let name = file.display().to_string();
-        let size = std::fs::metadata(&file).map_err(|e| format!("{name}: {e}"))?.len();
-        if size > MAX_FILE {
-            return Err(format!("{name}: larger than {MAX_FILE} bytes"));
-        }
-        let text = std::fs::read_to_string(&file).map_err(|e| format!("{name}: {e}"))?;
-        documents.extend(parse(&name, &text)?);
+        let open = std::fs::File::open(&file).map_err(|e| format!("{name}: {e}"))?;
+        documents.extend(parse(&name, &bounded(&name, open)?)?);
     }
     Ok(documents)
+}
+
+/// The whole text or none: what stands behind a cut would go unjudged. The length that a device or a pipe states is no
+/// bound, so it is not asked for.
+fn bounded(name: &str, source: impl Read) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    source.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|e| format!("{name}: {e}"))?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(format!("{name}: larger than {} MiB: divide it", MAX_FILE >> 20));
+    }
+    String::from_utf8(bytes).map_err(|_| format!("{name}: neither YAML nor JSON: not text in UTF-8"))
 }
 
 fn files(path: &Path) -> Result<Vec<PathBuf>, String> {
@@ -80,7 +85,18 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, String> {
 }
 
 fn parse(name: &str, text: &str) -> Result<Vec<Document>, String> {
-    let values: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|e| format!("{name}: {e}"))?;
+    // All Pods of a cluster are many nodes in one file, and no more than the text has room for: what aliases multiply
+    // stays within that. No snippet: the line before a mistake may hold a password.
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_nodes: (text.len() / 4).max(250_000),
+            max_events: (text.len() / 2).max(1_000_000),
+            max_documents: (text.len() / 16).max(1024),
+        },
+        with_snippet: false,
+    };
+    let values: Vec<Value> =
+        serde_saphyr::from_multiple_with_options(text, options).map_err(|e| format!("{name}: {e}"))?;
     let mut documents = Vec::new();
     for (i, object) in values.into_iter().enumerate() {
         flatten(format!("{name} document {}", i + 1), object, 0, &mut documents)?;
@@ -149,6 +165,12 @@ impl Configuration {
                 let data = data(document, "binaryData", "data")?;
                 if name == WHITELIST_NAME && namespace == own_namespace {
                     self.whitelist(&data);
+                } else if name == WHITELIST_NAME {
+                    self.remarks.push(format!(
+                        "warning: {}: not the whitelist: the ConfigMap {name} counts in the namespace {own_namespace}, \
+                         and this one is of {namespace}",
+                        document.origin
+                    ));
                 }
                 self.objects.config_maps.insert(key, Arc::new(SecretData::new(data, false)));
             }

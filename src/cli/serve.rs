@@ -1,5 +1,6 @@
 //! `podseal serve`: the webhook against a cluster.
 
+use std::fmt::{Display, Write};
 use std::net::{IpAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -37,7 +38,8 @@ const FILE_POLL: Duration = Duration::from_secs(5);
 const API_SERVER_POLL: Duration = Duration::from_secs(60);
 
 pub(super) fn run(command: &ServeCommand, verbose: u8) -> ExitCode {
-    let _logs = match logs(command.log_format, verbose, "info") {
+    // What the client says of a watch, podseal says as well, once.
+    let _logs = match logs(command.log_format, verbose, "info,kube_client=off,kube_runtime=off") {
         Ok(guard) => guard,
         Err(message) => return failed(&message),
     };
@@ -45,6 +47,16 @@ pub(super) fn run(command: &ServeCommand, verbose: u8) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => failed(&message),
     }
+}
+
+/// What is wrong with the serving certificate, the key or the client CA: the files by their flags, and every cause.
+fn unusable(files: &tls::Files, error: &dyn std::error::Error) -> String {
+    let mut text = format!("--tls-cert {}, --tls-key {}", files.certificate.display(), files.key.display());
+    if let Some(path) = &files.client_ca {
+        let _ = write!(text, ", --client-ca {}", path.display());
+    }
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.fold(text, |text, cause| format!("{text}: {cause}"))
 }
 
 fn failed(message: &str) -> ExitCode {
@@ -88,7 +100,7 @@ async fn serve_until_told(command: &ServeCommand) -> Result<(), String> {
         key: command.tls_key.clone(),
         client_ca: command.client_ca.clone(),
     };
-    let tls = Tls::open(&files, metrics.clone()).await.map_err(|e| e.to_string())?;
+    let tls = Tls::open(&files, metrics.clone()).await.map_err(|e| unusable(&files, &e))?;
     let listener = listen(command.listen).await?;
     let plain = match command.metrics_listen {
         Some(address) => Some(listen(address).await?),
@@ -143,7 +155,7 @@ async fn kube_config(kubeconfig: Option<&Path>) -> Result<kube::Config, String> 
             .await
             .map_err(|e| format!("no cluster configuration: {e}; run in a Pod or give --kubeconfig")),
         Some(path) => {
-            let name = path.display();
+            let name = format!("--kubeconfig {}", path.display());
             let file = kube::config::Kubeconfig::read_from(path).map_err(|e| format!("{name}: {e}"))?;
             let options = kube::config::KubeConfigOptions::default();
             kube::Config::from_custom_kubeconfig(file, &options).await.map_err(|e| format!("{name}: {e}"))
@@ -214,7 +226,7 @@ pub(super) fn verifier(
 ) -> Result<Verifier, String> {
     let (cache, api_server_addresses) = serving.unwrap_or_default();
     let extra_ca = match &source.ca_file {
-        Some(path) => Some(std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?),
+        Some(path) => Some(std::fs::read(path).map_err(|e| format!("--ca-file {}: {e}", path.display()))?),
         None => None,
     };
     let observer = metrics.clone();
@@ -226,6 +238,10 @@ pub(super) fn verifier(
         per_host: source.per_upstream,
         request_timeout: source.request_timeout,
         observer: Some(Arc::new(move |kind, elapsed, result| observer.upstream(kind, elapsed, result))),
+    })
+    .map_err(|e| match &source.ca_file {
+        Some(path) => format!("--ca-file {}: {e}", path.display()),
+        None => e,
     })?;
     let options = Options {
         deny_without_policy: decision.deny_without_policy,
@@ -249,8 +265,9 @@ pub(super) fn verifier(
 }
 
 fn read_docker_config(file: &Path) -> Result<DockerConfig, String> {
-    let bytes = std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()))?;
-    let config = DockerConfig::from_file_bytes(&bytes).map_err(|e| format!("{}: {e}", file.display()))?;
+    let failed = |e: &dyn Display| format!("--docker-config {}: {e}", file.display());
+    let bytes = std::fs::read(file).map_err(|e| failed(&e))?;
+    let config = DockerConfig::from_file_bytes(&bytes).map_err(|e| failed(&e))?;
     for problem in config.problems() {
         warn!(file = %file.display(), "{problem}");
     }

@@ -11,17 +11,21 @@
 
 mod differential_cosign;
 mod differential_gpg;
+mod docs;
 mod layering;
 mod negatives;
 mod quickstart;
 mod servers;
 mod support;
+mod usage;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let trials = [
         layering::trials(),
+        docs::trials(),
+        usage::trials(),
         servers::trials(),
         quickstart::trials(),
         negatives::trials(),

@@ -1,0 +1,162 @@
+//! What the command line says to people in a hurry: which object, which field, which way out, and which exit status.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use crate::support::podseal::podseal_with;
+use crate::support::scratch;
+use crate::support::tools::Ran;
+
+crate::tests! {
+    needs [];
+    check_says_what_is_wrong_with_its_input,
+    check_takes_a_text_whole_or_not_at_all,
+    check_takes_all_pods_of_a_cluster,
+    check_never_shows_the_text_around_a_mistake,
+    check_never_takes_nothing_for_an_allowance,
+    check_says_what_it_does_not_use,
+    serve_says_which_file_it_cannot_use,
+}
+
+const POLICY: &str = "deploy/samples/unchecked-registry.yaml";
+const POD: &str = "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: c, image: IMAGE}]}}\n";
+
+fn pod(image: &str) -> String {
+    POD.replace("IMAGE", image)
+}
+
+fn check(arguments: &[&str], input: &[u8]) -> Ran {
+    podseal_with(&[&["check", "--policy", POLICY], arguments].concat(), &[], input)
+}
+
+fn file(text: &str) -> PathBuf {
+    let file = scratch::folder("usage").join("file.yaml");
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+#[track_caller]
+fn assert_ended(ran: &Ran, code: i32, said: &str) {
+    assert_eq!(ran.code, Some(code), "{ran}");
+    assert!(ran.stderr.contains(said) || ran.stdout.contains(said), "{said:?} is not in what it said: {ran}");
+    assert!(!ran.stderr.contains("panicked"), "{ran}");
+}
+
+fn check_says_what_is_wrong_with_its_input() {
+    let deep = format!("a: {}", "[".repeat(100_000));
+    let allowed = pod("registry.k8s.io/pause:3.10");
+    let cases: &[(&[u8], i32, &str)] = &[
+        (b"a: [1\n", 64, "standard input: unclosed bracket '[' at line 1, column 4"),
+        (b"", 64, "no Pod and no Pod template"),
+        (b"---\n---\n", 64, "no Pod and no Pod template"),
+        (b"\xff\xfe\x00\x01", 64, "standard input: neither YAML nor JSON: not text in UTF-8"),
+        (b"[1]", 64, "document 1: not a Kubernetes object: it has no kind"),
+        (b"kind: Pod", 64, "document 1: apiVersion is missing"),
+        (b"{apiVersion: v1, kind: List}", 64, "document 1: the List has no items"),
+        (b"{apiVersion: v1, kind: List, items: []}", 64, "no Pod and no Pod template"),
+        (b"{apiVersion: v1, kind: Pod}", 64, "document 1: spec is missing"),
+        (b"{apiVersion: v1, kind: Pod, spec: {containers: nginx}}", 64, "document 1: spec.containers: invalid type"),
+        (
+            b"{apiVersion: v1, kind: Pod, spec: {containers: [{image: 1}]}}",
+            64,
+            "spec.containers[0].image: invalid type",
+        ),
+        (
+            b"{apiVersion: v1, kind: Pod, spec: {containers: [{name: c}]}}",
+            1,
+            "the image is empty (spec.containers[0].image)",
+        ),
+        (b"\xef\xbb\xbf{apiVersion: v1, kind: Pod, spec: {containers: [{image: nginx}]}}", 1, "NoMatchingPolicy"),
+        (allowed.as_bytes(), 0, "Unchecked"),
+        (deep.as_bytes(), 64, "recursion limit"),
+    ];
+    for (input, code, said) in cases {
+        assert_ended(&check(&["-f", "-"], input), *code, said);
+    }
+    assert_ended(&check(&["-f", "no-such-file"], b""), 64, "no-such-file: No such file");
+    assert_ended(&check(&["--image", "nginx", "-n", ""], b""), 64, "--namespace <NAME>");
+    assert_ended(&check(&["--image", "nginx", "--own-namespace", ""], b""), 64, "--own-namespace <NAME>");
+    assert_ended(&check(&["--image", "nginx", "--per-namespace", "0"], b""), 64, "expected a number from 1");
+    assert_ended(
+        &check(&["--image", "nginx", "--ca-file", POLICY], b""),
+        64,
+        &format!("--ca-file {POLICY}: the CA is not PEM"),
+    );
+    assert_ended(
+        &check(&["--image", "nginx", "--docker-config", POLICY], b""),
+        64,
+        &format!("--docker-config {POLICY}: "),
+    );
+}
+
+fn check_takes_a_text_whole_or_not_at_all() {
+    let mut text = pod("registry.k8s.io/pause:3.10").into_bytes();
+    text.extend(b"---\n");
+    text.extend(std::iter::repeat_n(b"# nothing\n", 7 << 20).flatten());
+    text.extend(b"---\n");
+    text.extend(pod("nginx").into_bytes());
+    assert_ended(&check(&["-f", "-"], &text), 64, "standard input: larger than 64 MiB");
+    // A device that never ends states no length.
+    assert_ended(&check(&["-f", "/dev/zero"], b""), 64, "/dev/zero: larger than 64 MiB");
+}
+
+fn check_takes_all_pods_of_a_cluster() {
+    let mut text = "apiVersion: v1\nkind: List\nitems:\n".to_owned();
+    let labels = (0..40).map(|i| format!("label-{i}: value")).collect::<Vec<_>>().join(", ");
+    let one = pod("registry.k8s.io/pause:3.10").replace("{name: a}", &format!("{{name: a, labels: {{{labels}}}}}"));
+    text.extend((0..4000).map(|_| format!("- {one}")));
+    let ran = check(&["-f", "-"], text.as_bytes());
+    assert_ended(&ran, 0, "Unchecked");
+    assert_eq!(ran.stdout.lines().count(), 1 + 4000, "{}", ran.stderr);
+    let documents = pod("registry.k8s.io/pause:3.10") + "---\n";
+    assert_ended(&check(&["-f", "-"], documents.repeat(1500).as_bytes()), 0, "Unchecked");
+    let mut bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned();
+    for (from, to) in "abcdefgh".chars().zip("bcdefghi".chars()) {
+        let nine = vec![format!("*{from}"); 9].join(",");
+        let _ = writeln!(bomb, "{to}: &{to} [{nine}]");
+    }
+    assert_ended(&check(&["-f", "-"], bomb.as_bytes()), 64, "budget breached");
+}
+
+fn check_never_shows_the_text_around_a_mistake() {
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\nstringData: {password: hunter2\n";
+    let ran = check(&["--image", "nginx", "--policy", file(secret).to_str().unwrap()], b"");
+    assert_ended(&ran, 64, "file.yaml: ");
+    assert!(!ran.stderr.contains("hunter2"), "{ran}");
+}
+
+fn check_never_takes_nothing_for_an_allowance() {
+    let service = "{apiVersion: v1, kind: Service, metadata: {name: a}}\n";
+    for text in [service, &pod("nginx").replace("Pod", "pod"), &pod("nginx").replace("v1", "example.com/v1")] {
+        let ran = check(&["-f", "-"], text.as_bytes());
+        assert_ended(&ran, 64, "document 1: a ");
+        assert_ended(&ran, 64, "no Pod and no Pod template");
+    }
+    let both = format!("{service}---\n{}", pod("registry.k8s.io/pause:3.10"));
+    assert_ended(&check(&["-f", "-"], both.as_bytes()), 0, "a Service holds no Pod and was left out");
+    assert_ended(&check(&["--image", "nginx", "-n", "kube-system"], b""), 0, "the namespace kube-system is exempt");
+}
+
+fn check_says_what_it_does_not_use() {
+    let ran = podseal_with(&["check", "--image", "nginx"], &[], b"");
+    assert_ended(&ran, 0, "no policy was given, and without one images are allowed");
+    let whitelist =
+        file("{apiVersion: v1, kind: ConfigMap, metadata: {name: image-validation-webhook-whitelist}, data: {}}");
+    let ran = check(&["--image", "nginx", "--policy", whitelist.to_str().unwrap()], b"");
+    assert_ended(&ran, 1, "counts in the namespace registry-system, and this one is of default");
+}
+
+fn serve_says_which_file_it_cannot_use() {
+    let kubeconfig = file(
+        "{apiVersion: v1, kind: Config, current-context: c, contexts: [{name: c, context: {cluster: c, user: u}}], \
+         clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}], users: [{name: u, user: {token: t}}]}",
+    );
+    let serve = |arguments: &[&str]| podseal_with(&[&["serve"], arguments].concat(), &[], b"");
+    let kubeconfig = kubeconfig.to_str().unwrap();
+    assert_ended(&serve(&["--kubeconfig", "no-such-file"]), 1, "--kubeconfig no-such-file: ");
+    let missing = serve(&["--kubeconfig", kubeconfig, "--tls-cert", "no-such-cert", "--tls-key", "no-such-key"]);
+    assert_ended(&missing, 1, "cannot read no-such-cert: No such file");
+    let wrong = serve(&["--kubeconfig", kubeconfig, "--tls-cert", POLICY, "--tls-key", POLICY]);
+    assert_ended(&wrong, 1, &format!("--tls-cert {POLICY}, --tls-key {POLICY}: the certificate is not PEM"));
+    assert_ended(&serve(&["--max-in-flight", "0"]), 64, "expected a number from 1");
+}
