@@ -53,7 +53,9 @@ fn asked(scene: &Scene) -> usize {
     let all = [scene.registry.requests(), scene.old_registry.requests(), scene.store.requests()].concat();
     let counted: Vec<_> = all.iter().filter(|r| r.path != "/v2/" && !r.path.starts_with("/token")).collect();
     if std::env::var_os("PODSEAL_BENCH_REQUESTS").is_some() {
-        counted.iter().for_each(|r| eprintln!("  {} {} {}", r.method, r.path, r.status));
+        for request in &counted {
+            eprintln!("  {} {} {}", request.method, request.path, request.status);
+        }
         eprintln!();
     }
     counted.len()

@@ -56,15 +56,11 @@ impl Shot {
 
     /// Fires for about this long; anything but status 200 fails.
     pub fn fire(&self, url: &str, connections: usize, time: Duration) -> Measured {
-        self.fire_for(url, connections, time, &self.0)
-    }
-
-    fn fire_for(&self, url: &str, connections: usize, time: Duration, script: &Path) -> Measured {
         let mut command = tools::once(Path::new("wrk"));
         // wrk takes whole seconds only.
         let seconds = time.as_secs_f64().ceil();
         command.args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s"), "--timeout", "10s", "-s"]);
-        let ran = tools::run(command.arg(script).arg(url)).succeeded();
+        let ran = tools::run(command.arg(&self.0).arg(url)).succeeded();
         let line = ran.stdout.lines().find_map(|line| line.strip_prefix("RESULT ")).unwrap_or_else(|| panic!("{ran}"));
         let figures: Vec<f64> = line.split(' ').map(|figure| figure.parse().unwrap()).collect();
         let [requests, micros, median, p99, errors] = figures[..] else { panic!("{ran}") };

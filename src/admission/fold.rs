@@ -196,7 +196,8 @@ fn summary(named: &NamedImage, verdict: &ImageVerdict) -> String {
 }
 
 fn shorten(text: &str, max: usize) -> String {
-    if text.chars().count() <= max {
+    // No text has more characters than bytes, and the ordinary one is short.
+    if text.len() <= max || text.chars().count() <= max {
         return text.to_owned();
     }
     let mut short: String = text.chars().take(max - 1).collect();

@@ -13,6 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// The API version that is understood and answered.
 pub const API_VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";
+/// Bytes that hold most answers, so that they are not moved while they grow.
+const ORDINARY_ANSWER: usize = 768;
 
 /// A JSON object and nothing else.
 #[derive(Debug, Clone, Default)]
@@ -210,6 +212,10 @@ impl Decision {
         };
         let review = WireReview { api_version: API_VERSION, kind: KIND, response };
         // Strings, numbers and maps with string keys always serialise; an empty body would be a failed call, which denies.
-        serde_json::to_vec(&review).unwrap_or_default()
+        let mut body = Vec::with_capacity(ORDINARY_ANSWER);
+        match serde_json::to_writer(&mut body, &review) {
+            Ok(()) => body,
+            Err(_) => Vec::new(),
+        }
     }
 }

@@ -127,6 +127,10 @@ fn sentence(method: Option<Method>, kind: RefusalKind) -> &'static str {
 /// Text from outside, bounded and on one line: names and details may hold anything a user or a registry wrote.
 pub(crate) fn clean(text: &str) -> String {
     const MAX: usize = 512;
+    // The ordinary case: nothing to replace, nothing to cut.
+    if text.len() <= MAX && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+        return text.to_owned();
+    }
     let mut cleaned: String = text.chars().take(MAX).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if text.chars().nth(MAX).is_some() {
         cleaned.push('…');

@@ -225,6 +225,10 @@ fn is_hostile(c: char) -> bool {
 }
 
 fn escape(out: &mut Writer<'_>, value: &str, style: Style) -> fmt::Result {
+    // The ordinary value is printable ASCII without anything to escape: found out byte by byte, written in one piece.
+    if value.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+        return out.write_str(value);
+    }
     let mut rest = value;
     let special = |c: char| is_hostile(c) || (style != Style::Message && matches!(c, '"' | '\\'));
     while let Some((at, c)) = rest.char_indices().find(|(_, c)| special(*c)) {
