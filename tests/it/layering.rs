@@ -10,7 +10,8 @@ crate::tests! {
 }
 
 /// From the innermost layer outwards; a layer may import those before it.
-const LAYERS: [&str; 9] = ["domain", "signature", "source", "api", "cluster", "verify", "admission", "webhook", "cli"];
+const LAYERS: [&str; 10] =
+    ["domain", "signature", "source", "api", "cluster", "verify", "admission", "webhook", "controller", "cli"];
 /// Open to every layer.
 const OPEN: [&str; 2] = ["fault", "telemetry"];
 

@@ -1,0 +1,50 @@
+//! What keeps an installation in order: key files become Secrets, policies get a status, certificates are renewed, the
+//! webhooks are registered once somebody answers them.
+//!
+//! ```text
+//!  lease ── one replica leads ──► keys          key directory → Secrets sigstore-key-*
+//!                                 status        policies → conditions and keys
+//!                                 certificates  CA and serving certificate → Secret
+//!                                 webhooks      wanted configurations + CA → API server, once podseal is ready
+//!                                 schema        the CRDs that this version knows
+//! ```
+//!
+//! Each part is a future that never ends by itself and is dropped when the lease is lost; none of them stands on the way
+//! of a review.
+
+use std::sync::Arc;
+
+use kube::Client;
+use kube::runtime::events::{Recorder, Reporter};
+
+use crate::telemetry::Metrics;
+
+/// Field manager of everything that podseal applies.
+pub const FIELD_MANAGER: &str = "podseal";
+
+/// What every part works with; cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    /// Talks to the API server.
+    pub client: Client,
+    /// podseal's own namespace.
+    pub namespace: Arc<str>,
+    /// Tells people, by Events on the objects concerned.
+    pub recorder: Recorder,
+    /// Tells machines.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Context {
+    /// `instance` tells replicas apart in Events: the Pod's name, or the host's.
+    pub fn new(client: Client, namespace: &str, instance: &str, metrics: Arc<Metrics>) -> Self {
+        let reporter = Reporter { controller: "podseal.io/podseal".to_owned(), instance: Some(instance.to_owned()) };
+        Self { recorder: Recorder::new(client.clone(), reporter), client, namespace: namespace.into(), metrics }
+    }
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("namespace", &self.namespace).finish_non_exhaustive()
+    }
+}
