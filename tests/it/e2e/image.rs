@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::support::cluster::User;
 use crate::support::node::Node;
 use crate::support::{image, tools};
 
@@ -119,8 +120,7 @@ fn runs_as_nobody_in_a_restricted_namespace() {
     cluster.kubectl(&["label", "namespace", &namespace, restricted]).succeeded();
     let run = |name: &str, args: &str| {
         let pod = POD.replace("NAME", name).replace("IMAGE", &node.podseal().pinned()).replace("ARGS", args);
-        let created = cluster.kubectl_as(crate::support::cluster::User::Admin, &["-n", &namespace, "apply", "-f", "-"], &pod);
-        created.succeeded();
+        cluster.kubectl_as(User::Admin, &["-n", &namespace, "apply", "-f", "-"], &pod).succeeded();
     };
     run("version", "--version");
     node.wait_phase(&namespace, "version", "Succeeded");

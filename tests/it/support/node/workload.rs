@@ -1,5 +1,6 @@
 //! Pods on the node, watched until they are where a test wants them.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::Node;
@@ -32,13 +33,14 @@ impl Node {
 
     /// Everything that may tell why a Pod is not where it should be.
     fn story(&self, namespace: &str, pod: &str) -> String {
-        let describe: Vec<_> = ["-n", namespace, "describe", "pod", pod].into_iter().filter(|a| !a.is_empty()).collect();
+        let one = if pod.is_empty() { None } else { Some(pod) };
+        let describe: Vec<_> = ["-n", namespace, "describe", "pod"].into_iter().chain(one).collect();
         let events = ["-n", namespace, "get", "events", "--sort-by=.lastTimestamp"];
         let mut story = format!("{}\n{}", self.cluster.kubectl(&describe).stdout, self.cluster.kubectl(&events).stdout);
         let names = self.cluster.kubectl(&["-n", namespace, "get", "pods", "-o", "name"]).stdout;
         for name in names.lines().filter(|name| name.ends_with(pod)) {
             let logs = self.cluster.kubectl(&["-n", namespace, "logs", name, "--all-containers", "--tail=40"]);
-            story += &format!("--- {name}\n{}{}", logs.stdout, logs.stderr);
+            write!(story, "--- {name}\n{}{}", logs.stdout, logs.stderr).unwrap();
         }
         story
     }
