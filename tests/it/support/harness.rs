@@ -45,10 +45,7 @@ pub fn trial(path: &'static str, needs: &'static [Need], test: fn()) -> Trial {
     let name = path.split_once("::").map_or(path, |(_, rest)| rest);
     let required = std::env::var_os("PODSEAL_REQUIRE_SERVERS").is_some_and(|v| v != "0");
     Trial::ignorable_test(name, move || match (tools::unable(needs), tools::missing(needs)) {
-        (Some(unable), _) => {
-            eprintln!("{name} is skipped: {unable}");
-            Ok(Completion::ignored_with(unable))
-        }
+        (Some(unable), _) => Ok(Completion::ignored_with(unable)),
         (None, None) => timed(path, test).map(|()| Completion::Completed),
         (None, Some(missing)) if required => Err(missing.into()),
         (None, Some(missing)) => Ok(Completion::ignored_with(missing)),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Node;
 use crate::support::process::within;
+use crate::support::tools;
 
 /// How long a Pod may take; the image may have to be pulled, and other builds may keep every core busy.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -29,6 +30,16 @@ impl Node {
     /// What the Pod, or with an empty name each of the namespace, has printed.
     pub fn logs(&self, namespace: &str, pod: &str) -> String {
         self.cluster.kubectl(&["-n", namespace, "logs", pod, "--all-containers"]).succeeded().stdout
+    }
+
+    /// Sends a signal to a Pod's only container, such as `SIGKILL`; the kubelet is not asked.
+    #[track_caller]
+    pub fn signal(&self, namespace: &str, pod: &str, signal: &str) {
+        let id = "jsonpath={.status.containerStatuses[0].containerID}";
+        let id = self.cluster.kubectl(&["-n", namespace, "get", "pod", pod, "-o", id]).succeeded();
+        let id = id.line().strip_prefix("containerd://").unwrap_or_else(|| panic!("no container in {pod}: {id}"));
+        let mut command = self.space.command(tools::file("ctr"));
+        tools::run(command.args(["--namespace", "k8s.io", "task", "kill", "--signal", signal, id])).succeeded();
     }
 
     /// Everything that may tell why a Pod is not where it should be.
