@@ -85,7 +85,7 @@ pub(super) struct SourceArguments {
     #[arg(long, value_name = "CIDR")]
     pub(super) allow_address: Vec<IpNet>,
     /// The longest one request to a registry or store may take, within the review's time
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = some_time)]
     pub(super) request_timeout: Duration,
     /// Requests in flight per registry or store
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = count)]
@@ -192,7 +192,7 @@ pub(super) struct CheckCommand {
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(super) output: Format,
     /// Time for the decision about one image
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = some_time)]
     pub(super) timeout: Duration,
     #[command(flatten)]
     pub(super) source: SourceArguments,
@@ -217,6 +217,12 @@ fn pair(text: &str) -> Result<(String, String), String> {
         }
         _ => Err("expected REGISTRY=HOST".to_owned()),
     }
+}
+
+/// A time within which something is to be done: with none, nothing ever is.
+fn some_time(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time.is_zero() { Err("expected a time above 0".to_owned()) } else { Ok(time) }
 }
 
 /// `500ms`, `5s`, `1m30s`, as Go and Kubernetes write durations.
