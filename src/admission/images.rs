@@ -26,6 +26,29 @@ struct Metadata {
     name: Option<String>,
     #[serde(default)]
     generate_name: Option<String>,
+    #[serde(default)]
+    owner_references: Objects<Owner>,
+}
+
+/// Who made an object, as the object itself says: of use for telling somebody, and for no decision.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Owner {
+    /// Such as `apps/v1`.
+    #[serde(default)]
+    pub api_version: String,
+    /// Such as `ReplicaSet`.
+    #[serde(default)]
+    pub kind: String,
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+    /// Its UID.
+    #[serde(default)]
+    pub uid: String,
+    /// Whether it is the one that manages the object; at most one is.
+    #[serde(default)]
+    pub controller: Option<bool>,
 }
 
 /// The union of a Pod's spec and the specs that lead to one.
@@ -120,6 +143,17 @@ pub struct NamedImage {
     pub image: String,
 }
 
+impl NamedImage {
+    /// The field as a JSON pointer (RFC 6901), for a patch of this very field. Field paths are made of names and indices
+    /// alone, none of which needs escaping.
+    pub fn pointer(&self) -> String {
+        let mut pointer = String::with_capacity(self.field.len() + 1);
+        pointer.push('/');
+        pointer.extend(self.field.chars().filter(|c| *c != ']').map(|c| if matches!(c, '.' | '[') { '/' } else { c }));
+        pointer
+    }
+}
+
 /// A Pod's spec inside some object.
 #[derive(Debug, Clone, Copy)]
 pub struct PodSpec<'a> {
@@ -132,6 +166,12 @@ impl Workload {
     pub fn name(&self) -> &str {
         let metadata = self.metadata.as_ref();
         metadata.and_then(|m| m.name.as_deref().or(m.generate_name.as_deref())).unwrap_or("")
+    }
+
+    /// The owner that manages the object, if there is one.
+    pub fn controller(&self) -> Option<&Owner> {
+        let owners = self.metadata.as_ref().and_then(|m| m.owner_references.as_ref());
+        owners?.iter().map(|owner| &owner.0).find(|owner| owner.controller == Some(true))
     }
 
     /// Whether the kubelet says that it made this Pod from a file of its node.

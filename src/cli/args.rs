@@ -8,7 +8,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
-use crate::admission::Templates;
+use crate::admission::{Enforcement, Templates};
 
 /// Lets only images with a trusted signature run.
 #[derive(Debug, Parser)]
@@ -153,6 +153,9 @@ pub(super) struct ServeCommand {
     /// What is done about Pod templates of Deployments, Jobs and the like
     #[arg(long, value_enum, default_value_t = Templates::Warn)]
     pub(super) templates: Templates,
+    /// What comes of a denial
+    #[arg(long, value_enum, default_value_t = Enforcement::Enforce)]
+    pub(super) enforcement: Enforcement,
     /// CA (PEM) of the clients that may ask for reviews; others get the probes alone
     #[arg(long, value_name = "FILE")]
     pub(super) client_ca: Option<PathBuf>,

@@ -183,6 +183,7 @@ fn admission_config(command: &ServeCommand) -> AdmissionConfig {
     AdmissionConfig {
         exempt_namespaces: own.into_iter().chain(decision.exempt_namespace.iter().cloned()).collect(),
         templates: command.templates,
+        enforcement: command.enforcement,
     }
 }
 

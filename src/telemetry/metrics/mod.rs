@@ -54,6 +54,17 @@ impl Ending {
     }
 }
 
+/// What came of an image that was to be pinned, as a metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Pinning {
+    /// It got its digest.
+    Pinned,
+    /// Nothing asks for a pin.
+    Left,
+    /// A pin was due and could not be had.
+    Failed,
+}
+
 /// Which upstream server a request went to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum UpstreamKind {
@@ -66,6 +77,7 @@ pub enum UpstreamKind {
 }
 
 const ENDINGS: [Ending; 3] = [Ending::Allowed, Ending::Denied, Ending::Error];
+const PINNINGS: [&str; 3] = ["pinned", "left", "failed"];
 const METHODS: [&str; 4] = ["none", "notary", "cosign", "gpg"];
 const UPSTREAMS: [&str; 3] = ["registry", "token", "store"];
 const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
@@ -95,6 +107,9 @@ pub struct Metrics {
     registry: Registry,
     reviews: [Counter; ENDINGS.len()],
     review_duration: Timing,
+    would_deny: [Counter; ENDINGS.len()],
+    pins: [Counter; PINNINGS.len()],
+    pin_duration: Timing,
     images: [[Counter; METHODS.len()]; ENDINGS.len()],
     whitelisted: [Counter; 3],
     faults: [Counter; FAULTS.len()],
@@ -131,6 +146,13 @@ impl Metrics {
                 vec![("outcome", ENDINGS[i].label())]
             }),
             review_duration: single(r, "podseal_review_duration_seconds", "Time from request to answer."),
+            would_deny: family(r, "podseal_would_deny", "Admitted only because nothing is enforced.", |i| {
+                vec![("outcome", ENDINGS[i].label())]
+            }),
+            pins: family(r, "podseal_pins", "Images that came to be pinned to their digest.", |i| {
+                vec![("result", PINNINGS[i])]
+            }),
+            pin_duration: single(r, "podseal_pin_duration_seconds", "Time from request for pins to answer."),
             images: images(r),
             whitelisted: family(r, "podseal_whitelisted", "Allowances that the whitelist gave.", |i| {
                 vec![("by", ["image", "namespace", "other"][i])]
@@ -167,6 +189,21 @@ impl Metrics {
     pub fn review(&self, ending: Ending, elapsed: Duration) {
         self.reviews[ending as usize].inc();
         self.review_duration.observe(elapsed);
+    }
+
+    /// One review that was admitted only because nothing is enforced, and how it would have ended.
+    pub fn would_deny(&self, ending: Ending) {
+        self.would_deny[ending as usize].inc();
+    }
+
+    /// One answered review of what is to be pinned.
+    pub fn pin_review(&self, elapsed: Duration) {
+        self.pin_duration.observe(elapsed);
+    }
+
+    /// One image that came to be pinned.
+    pub fn pin(&self, result: Pinning) {
+        self.pins[result as usize].inc();
     }
 
     /// One judged image: how it ended, and the method that passed it (`None`: none was needed or none passed).
