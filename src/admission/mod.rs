@@ -24,6 +24,7 @@ use self::fold::Judged;
 use self::images::{NamedImage, PodSpec, Shape, Workload};
 use self::review::{Decision, Request};
 use crate::cluster::Inputs;
+use crate::cluster::denials::{Denial, Denials};
 use crate::telemetry::{Ending, Metrics};
 use crate::verify::{PodContext, Verifier};
 
@@ -64,6 +65,7 @@ pub struct Admission {
     verifier: Arc<Verifier>,
     inputs: Arc<Inputs>,
     metrics: Arc<Metrics>,
+    denials: Denials,
 }
 
 /// Distinct images of one review judged at the same time, at most.
@@ -74,7 +76,13 @@ const MAX_IMAGES: usize = 256;
 impl Admission {
     /// Puts the parts together.
     pub fn new(config: AdmissionConfig, verifier: Arc<Verifier>, inputs: Arc<Inputs>, metrics: Arc<Metrics>) -> Self {
-        Self { config, verifier, inputs, metrics }
+        Self { config, verifier, inputs, metrics, denials: Denials::off() }
+    }
+
+    /// Has denials told by Events, too.
+    #[must_use]
+    pub fn with_denials(self, denials: Denials) -> Self {
+        Self { denials, ..self }
     }
 
     /// `/validate`: a review of a Pod or a Pod template, to be answered within the budget.
@@ -87,6 +95,7 @@ impl Admission {
         let judged = self.decide(&request, started + budget).await;
         let encoded = judged.decision.encode(&request.uid);
         self.record(&request, &judged, started.elapsed());
+        self.tell(&request, &judged);
         Answer { status: 200, body: encoded.into() }
     }
 
@@ -96,7 +105,7 @@ impl Admission {
         match review::read::<serde_json::Value>(body) {
             Ok(request) => {
                 let decision = policy::decide(&request);
-                info!(target: "podseal::policy", uid = %request.uid, allowed = decision.allowed, message = %decision.message, "policy review");
+                record_policy(&request, &decision);
                 Answer { status: 200, body: decision.encode(&request.uid).into() }
             }
             Err(error) => self.unreadable(body, &error, started),
@@ -157,7 +166,7 @@ impl Admission {
         if namespace.is_empty() {
             return Judged::refused("the review names no namespace".to_owned());
         }
-        if self.config.exempt_namespaces.iter().any(|exempt| exempt == namespace) {
+        if self.is_exempt(namespace) {
             return Judged::allowed("exempt namespace");
         }
         let Some(shape) = Shape::of(&request.kind) else {
@@ -223,10 +232,51 @@ impl Admission {
             outcome = judged.ending.label(),
             micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
             cached = judged.cached,
+            whitelisted = judged.whitelisted(),
             detail = judged.log,
             "review"
         );
     }
+
+    /// Tells people of a denial. A dry run leaves nothing behind, and nothing is told about exempt namespaces.
+    fn tell(&self, request: &Request<Workload>, judged: &Judged) {
+        let namespace = request.namespace.as_deref().unwrap_or("");
+        let dry_run = request.dry_run == Some(true);
+        if judged.decision.allowed || dry_run || namespace.is_empty() || self.is_exempt(namespace) {
+            return;
+        }
+        let name = request.name.as_deref().filter(|n| !n.is_empty());
+        self.denials.report(&Denial {
+            namespace,
+            owner: request.object.as_ref().and_then(|object| object.controller()),
+            kind: &request.kind.kind,
+            name: name.or_else(|| request.object.as_ref().map(|o| o.name())).unwrap_or_default(),
+            undecided: judged.ending == Ending::Error,
+            would: false,
+            message: &judged.decision.message,
+        });
+    }
+
+    fn is_exempt(&self, namespace: &str) -> bool {
+        self.config.exempt_namespaces.iter().any(|exempt| exempt == namespace)
+    }
+}
+
+fn record_policy(request: &Request<serde_json::Value>, decision: &Decision) {
+    let user = request.user_info.as_ref().and_then(|user| user.username.as_deref());
+    let detail = Some(decision.message.as_str()).filter(|message| !message.is_empty());
+    info!(
+        target: "podseal::policy",
+        uid = request.uid,
+        operation = request.operation,
+        kind = request.kind.kind,
+        namespace = request.namespace.as_deref().filter(|namespace| !namespace.is_empty()),
+        name = request.name.as_deref(),
+        user,
+        allowed = decision.allowed,
+        detail,
+        "policy review"
+    );
 }
 
 /// Nodes authenticate as `system:node:<name>` in the group `system:nodes`; both are set by the API server.

@@ -80,6 +80,9 @@ pub struct Request<T: DeserializeOwned> {
     pub namespace: Option<String>,
     /// `CREATE`, `UPDATE`, `DELETE`, `CONNECT`.
     pub operation: String,
+    /// Nothing will be stored.
+    #[serde(default)]
+    pub dry_run: Option<bool>,
     /// Who asks.
     #[serde(default)]
     pub user_info: Option<Object<UserInfo>>,

@@ -6,6 +6,7 @@
 mod answers;
 mod extraction;
 mod skips;
+mod told;
 mod wire;
 
 use std::time::Duration;
