@@ -13,6 +13,8 @@ const MAX_LINES: usize = 50;
 /// The API server cuts warnings: 256 characters each, 4,096 together.
 const MAX_WARNING: usize = 256;
 pub(super) const MAX_ANNOTATION: usize = 4_096;
+/// The audit annotation that says what the whitelist let through.
+const WHITELISTED: &str = "whitelisted";
 
 /// A decision with what logs and metrics say about it.
 #[derive(Debug, Default)]
@@ -54,6 +56,11 @@ impl Judged {
         let log = message.clone();
         let decision = Decision { code, reason, message, ..Decision::default() };
         Self { decision, ending: Ending::Error, lines, log, ..Self::default() }
+    }
+
+    /// What the whitelist let through, and by which line; whether or not something else was denied.
+    pub(super) fn whitelisted(&self) -> Option<&str> {
+        self.decision.audit.get(WHITELISTED).map(String::as_str)
     }
 
     /// Early feedback for templates: everything that would deny a Pod becomes a warning.
@@ -106,6 +113,7 @@ struct Fold {
     lines: Vec<Line>,
     warnings: Vec<String>,
     audited: Vec<String>,
+    whitelisted: Vec<String>,
     images: Vec<String>,
     denied: bool,
     cached: bool,
@@ -117,7 +125,7 @@ impl Fold {
         self.cached &= verdict.cached || !matches!(verdict.outcome, Outcome::Allowed(Basis::Policy { .. }));
         self.images.push(summary(named, verdict));
         match &verdict.outcome {
-            Outcome::Allowed(_) => {}
+            Outcome::Allowed(basis) => self.whitelisted.extend(pass_of(named, basis)),
             Outcome::Denied(findings) => {
                 self.denied = true;
                 self.describe(named, findings);
@@ -160,6 +168,9 @@ impl Fold {
         };
         let log = shorten(&self.images.join("; "), MAX_ANNOTATION);
         let mut audit = BTreeMap::from([("decision", ending.label().to_owned()), ("images", log.clone())]);
+        if !self.whitelisted.is_empty() {
+            audit.insert(WHITELISTED, shorten(&self.whitelisted.join("; "), MAX_ANNOTATION));
+        }
         if !self.audited.is_empty() {
             audit.insert("would-deny", shorten(&self.audited.join("\n"), MAX_ANNOTATION));
         }
@@ -199,6 +210,16 @@ fn denial(ending: Ending, mut lines: Vec<String>, left_out: usize, audit: BTreeM
         audit,
         ..Decision::default()
     }
+}
+
+/// `field=image by the line …`, if it was the whitelist that let the image through.
+fn pass_of(named: &NamedImage, basis: &Basis) -> Option<String> {
+    let by = match basis {
+        Basis::WhitelistedNamespace => "the line of its namespace".to_owned(),
+        Basis::WhitelistedImage(line) => format!("the line {}", clean(line)),
+        Basis::NoPolicy | Basis::Policy { .. } => return None,
+    };
+    Some(format!("{}={} by {by}", named.field, clean(&named.image)))
 }
 
 /// `field=image@digest: cause` for log and audit.

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use serde::Deserialize;
 
 use super::review::{Kind, Object};
+use crate::cluster::denials::Owner;
 
 type Objects<T> = Option<Vec<Object<T>>>;
 
@@ -27,28 +28,22 @@ struct Metadata {
     #[serde(default)]
     generate_name: Option<String>,
     #[serde(default)]
-    owner_references: Objects<Owner>,
+    owner_references: Objects<OwnerReference>,
 }
 
-/// Who made an object, as the object itself says: of use for telling somebody, and for no decision.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Owner {
-    /// Such as `apps/v1`.
+struct OwnerReference {
     #[serde(default)]
-    pub api_version: String,
-    /// Such as `ReplicaSet`.
+    api_version: Option<String>,
     #[serde(default)]
-    pub kind: String,
-    /// Its name.
+    kind: Option<String>,
     #[serde(default)]
-    pub name: String,
-    /// Its UID.
+    name: Option<String>,
     #[serde(default)]
-    pub uid: String,
-    /// Whether it is the one that manages the object; at most one is.
+    uid: Option<String>,
     #[serde(default)]
-    pub controller: Option<bool>,
+    controller: Option<bool>,
 }
 
 /// The union of a Pod's spec and the specs that lead to one.
@@ -168,10 +163,16 @@ impl Workload {
         metadata.and_then(|m| m.name.as_deref().or(m.generate_name.as_deref())).unwrap_or("")
     }
 
-    /// The owner that manages the object, if there is one.
-    pub fn controller(&self) -> Option<&Owner> {
+    /// What the object says it is controlled by, which decides nothing: anybody can write it.
+    pub fn controller(&self) -> Option<Owner<'_>> {
         let owners = self.metadata.as_ref().and_then(|m| m.owner_references.as_ref());
-        owners?.iter().map(|owner| &owner.0).find(|owner| owner.controller == Some(true))
+        let owner = owners.into_iter().flatten().find(|owner| owner.controller == Some(true))?;
+        Some(Owner {
+            api_version: owner.api_version.as_deref().unwrap_or_default(),
+            kind: owner.kind.as_deref().unwrap_or_default(),
+            name: owner.name.as_deref().unwrap_or_default(),
+            uid: owner.uid.as_deref().unwrap_or_default(),
+        })
     }
 
     /// Whether the kubelet says that it made this Pod from a file of its node.

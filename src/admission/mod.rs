@@ -5,7 +5,6 @@
 //! /mutate    body ─ review ─► exempt? ─► images (changed ones, each once) ─► pin, concurrently ─► patch ─► answer
 //! ```
 
-mod denials;
 mod fold;
 pub mod images;
 mod pins;
@@ -23,12 +22,12 @@ use futures::StreamExt;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-pub use self::denials::{Denial, Denials};
 use self::fold::Judged;
 use self::images::{Shape, Workload};
-use self::review::Request;
+use self::review::{Decision, Request};
 use self::subject::Subject;
 use crate::cluster::Inputs;
+use crate::cluster::denials::{Denial, Denials};
 use crate::telemetry::{Ending, Metrics};
 use crate::verify::Verifier;
 
@@ -87,6 +86,12 @@ pub struct AdmissionConfig {
     pub enforcement: Enforcement,
 }
 
+impl AdmissionConfig {
+    fn is_exempt(&self, namespace: &str) -> bool {
+        self.exempt_namespaces.iter().any(|exempt| exempt == namespace)
+    }
+}
+
 /// Judges admission reviews.
 #[derive(Debug)]
 pub struct Admission {
@@ -94,7 +99,7 @@ pub struct Admission {
     verifier: Arc<Verifier>,
     inputs: Arc<Inputs>,
     metrics: Arc<Metrics>,
-    denials: Option<Arc<dyn Denials>>,
+    denials: Denials,
 }
 
 /// Distinct images of one review judged at the same time, at most.
@@ -103,13 +108,13 @@ const CONCURRENT_IMAGES: usize = 16;
 impl Admission {
     /// Puts the parts together.
     pub fn new(config: AdmissionConfig, verifier: Arc<Verifier>, inputs: Arc<Inputs>, metrics: Arc<Metrics>) -> Self {
-        Self { config, verifier, inputs, metrics, denials: None }
+        Self { config, verifier, inputs, metrics, denials: Denials::off() }
     }
 
-    /// Has somebody told about every denial of `/validate`, and in a dry run of what would be one.
+    /// Has denials told by Events, too.
     #[must_use]
-    pub fn reporting_to(self, denials: Arc<dyn Denials>) -> Self {
-        Self { denials: Some(denials), ..self }
+    pub fn with_denials(self, denials: Denials) -> Self {
+        Self { denials, ..self }
     }
 
     /// `/validate`: a review of a Pod or a Pod template, to be answered within the budget.
@@ -120,9 +125,7 @@ impl Admission {
             Err(error) => return self.unreadable(Question::Verdict, &body, &error, started),
         };
         let judged = self.decide(&request, started + budget).await;
-        if !judged.decision.allowed {
-            self.tell(&request, &judged);
-        }
+        self.tell(&request, &judged);
         let judged = self.enforced(judged);
         let encoded = judged.decision.encode(&request.uid);
         self.record(&request, &judged, started.elapsed());
@@ -135,7 +138,7 @@ impl Admission {
         match review::read::<serde_json::Value>(body) {
             Ok(request) => {
                 let decision = policy::decide(&request);
-                info!(target: "podseal::policy", uid = %request.uid, allowed = decision.allowed, message = %decision.message, "policy review");
+                record_policy(&request, &decision);
                 Answer { status: 200, body: decision.encode(&request.uid).into() }
             }
             Err(error) => self.unreadable(Question::Policy, body, &error, started),
@@ -198,23 +201,6 @@ impl Admission {
         }
     }
 
-    /// The one place where somebody is told of a denial, enforced or not.
-    fn tell(&self, request: &Request<Workload>, judged: &Judged) {
-        let Some(denials) = &self.denials else { return };
-        if request.dry_run == Some(true) {
-            return;
-        }
-        denials.report(&Denial {
-            namespace: request.namespace.as_deref().unwrap_or(""),
-            kind: &request.kind.kind,
-            name: request.object_name().unwrap_or(""),
-            owner: request.object.as_ref().and_then(|object| object.controller()),
-            ending: judged.ending,
-            enforced: self.config.enforcement == Enforcement::Enforce,
-            message: &judged.decision.message,
-        });
-    }
-
     async fn decide(&self, request: &Request<Workload>, deadline: Instant) -> Judged {
         let subject = match Subject::of(&self.config, request) {
             Ok(subject) => subject,
@@ -265,8 +251,45 @@ impl Admission {
             would = judged.would.map(Ending::label),
             micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
             cached = judged.cached,
+            whitelisted = judged.whitelisted(),
             detail = judged.log,
             "review"
         );
     }
+
+    /// Tells people of a denial, before it may become an allowance because nothing is enforced. A dry run leaves nothing
+    /// behind, and nothing is told about exempt namespaces.
+    fn tell(&self, request: &Request<Workload>, judged: &Judged) {
+        let namespace = request.namespace.as_deref().unwrap_or("");
+        let dry_run = request.dry_run == Some(true);
+        if judged.decision.allowed || dry_run || namespace.is_empty() || self.config.is_exempt(namespace) {
+            return;
+        }
+        self.denials.report(&Denial {
+            namespace,
+            owner: request.object.as_ref().and_then(|object| object.controller()),
+            kind: &request.kind.kind,
+            name: request.object_name().unwrap_or_default(),
+            undecided: judged.ending == Ending::Error,
+            would: self.config.enforcement == Enforcement::Audit,
+            message: &judged.decision.message,
+        });
+    }
+}
+
+fn record_policy(request: &Request<serde_json::Value>, decision: &Decision) {
+    let user = request.user_info.as_ref().and_then(|user| user.username.as_deref());
+    let detail = Some(decision.message.as_str()).filter(|message| !message.is_empty());
+    info!(
+        target: "podseal::policy",
+        uid = request.uid,
+        operation = request.operation,
+        kind = request.kind.kind,
+        namespace = request.namespace.as_deref().filter(|namespace| !namespace.is_empty()),
+        name = request.name.as_deref(),
+        user,
+        allowed = decision.allowed,
+        detail,
+        "policy review"
+    );
 }

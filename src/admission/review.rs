@@ -82,6 +82,9 @@ pub struct Request<T: DeserializeOwned> {
     pub namespace: Option<String>,
     /// `CREATE`, `UPDATE`, `DELETE`, `CONNECT`.
     pub operation: String,
+    /// Nothing will be stored.
+    #[serde(default)]
+    pub dry_run: Option<bool>,
     /// Who asks.
     #[serde(default)]
     pub user_info: Option<Object<UserInfo>>,
@@ -91,9 +94,6 @@ pub struct Request<T: DeserializeOwned> {
     /// The stored object.
     #[serde(default)]
     pub old_object: Option<Object<T>>,
-    /// Whether nothing will be stored.
-    #[serde(default)]
-    pub dry_run: Option<bool>,
 }
 
 /// Group, version and kind.

@@ -38,7 +38,7 @@ impl<'a> Subject<'a> {
         if namespace.is_empty() {
             return Err(refused("the review names no namespace".to_owned()));
         }
-        if config.exempt_namespaces.iter().any(|exempt| exempt == namespace) {
+        if config.is_exempt(namespace) {
             return allowed("exempt namespace");
         }
         let kind = &request.kind;

@@ -8,6 +8,7 @@ mod audit;
 mod extraction;
 mod pins;
 mod skips;
+mod told;
 mod wire;
 
 use std::time::Duration;

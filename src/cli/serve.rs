@@ -19,6 +19,7 @@ use super::args::{DecisionArguments, LogFormat, ServeCommand, SourceArguments};
 use super::output::complain;
 use super::runtime;
 use crate::admission::{Admission, AdmissionConfig};
+use crate::cluster::denials::Denials;
 use crate::cluster::remote::RemoteObjects;
 use crate::cluster::watch::{self, OwnSecrets};
 use crate::cluster::{Inputs, Objects};
@@ -91,7 +92,9 @@ async fn serve_until_told(command: &ServeCommand) -> Result<(), String> {
         CacheLimits { positive: command.verdict_ttl, negative: command.negative_ttl, entries: command.verdicts };
     let verifier =
         Arc::new(verifier(&command.source, &command.decision, Some((cache, api_servers)), objects, metrics.clone())?);
+    let (denials, telling) = Denials::new(client.clone(), &instance(), metrics.clone());
     let admission = Admission::new(admission_config(command), verifier.clone(), inputs.clone(), metrics.clone());
+    let admission = admission.with_denials(denials);
     let limits = Limits { in_flight: command.max_in_flight, ..Limits::default() };
     let routes = Routes::new(&App::new(admission, metrics.clone(), limits));
 
@@ -108,6 +111,7 @@ async fn serve_until_told(command: &ServeCommand) -> Result<(), String> {
     };
     info!(version = env!("CARGO_PKG_VERSION"), listen = %command.listen, %namespace, "podseal starts");
 
+    tokio::spawn(telling);
     tokio::spawn(follow_api_servers(client.clone(), url, known, verifier.clone()));
     tokio::spawn(watch::run(client, namespace, inputs, own, metrics.clone()));
     tokio::spawn(tls.clone().watch(files, tls::POLL));
@@ -129,6 +133,11 @@ async fn serve_until_told(command: &ServeCommand) -> Result<(), String> {
     serve(listener, Some(tls), routes, timing, stopped(stopping)).await;
     info!("podseal stops");
     Ok(())
+}
+
+/// What tells this process from other replicas: in a Pod, its name.
+fn instance() -> String {
+    std::env::var("HOSTNAME").unwrap_or_else(|_| "podseal".to_owned())
 }
 
 async fn stopped(mut stopping: tokio::sync::watch::Receiver<bool>) {

@@ -235,13 +235,13 @@ impl Verifier {
     }
 
     fn count(&self, verdict: &ImageVerdict) {
-        use crate::telemetry::Ending;
+        use crate::telemetry::{Ending, Whitelisted};
         let (ending, method) = match &verdict.outcome {
             Outcome::Allowed(Basis::Policy { pass, .. }) => (Ending::Allowed, pass.method),
             Outcome::Allowed(basis) => {
                 match basis {
-                    Basis::WhitelistedNamespace => self.metrics.whitelisted("namespace"),
-                    Basis::WhitelistedImage(_) => self.metrics.whitelisted("image"),
+                    Basis::WhitelistedNamespace => self.metrics.whitelisted(Whitelisted::Namespace),
+                    Basis::WhitelistedImage(_) => self.metrics.whitelisted(Whitelisted::Image),
                     _ => {}
                 }
                 (Ending::Allowed, None)

@@ -76,6 +76,30 @@ pub enum UpstreamKind {
     Store,
 }
 
+/// What of the whitelist allowed an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Whitelisted {
+    /// A line of `whitelist-images`.
+    Image,
+    /// A line of `whitelist-namespaces`.
+    Namespace,
+}
+
+/// What became of one denial that was to be told by an Event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Told {
+    /// By an Event of its own.
+    Created,
+    /// By the count of an Event that says the same of the same object.
+    Repeated,
+    /// Not, because its namespace or the whole cluster has too many.
+    Limited,
+    /// Not, because too many waited.
+    Dropped,
+    /// Not, because the API server did not take the Event.
+    Failed,
+}
+
 const ENDINGS: [Ending; 3] = [Ending::Allowed, Ending::Denied, Ending::Error];
 const PINNINGS: [&str; 3] = ["pinned", "left", "failed"];
 const METHODS: [&str; 4] = ["none", "notary", "cosign", "gpg"];
@@ -111,7 +135,8 @@ pub struct Metrics {
     pins: [Counter; PINNINGS.len()],
     pin_duration: Timing,
     images: [[Counter; METHODS.len()]; ENDINGS.len()],
-    whitelisted: [Counter; 3],
+    whitelisted: [Counter; 2],
+    denial_events: [Counter; 5],
     faults: [Counter; FAULTS.len()],
     cache: [Counter; 2],
     upstream: [[Counter; RESULTS]; UPSTREAMS.len()],
@@ -155,7 +180,10 @@ impl Metrics {
             pin_duration: single(r, "podseal_pin_duration_seconds", "Time from request for pins to answer."),
             images: images(r),
             whitelisted: family(r, "podseal_whitelisted", "Allowances that the whitelist gave.", |i| {
-                vec![("by", ["image", "namespace", "other"][i])]
+                vec![("by", ["image", "namespace"][i])]
+            }),
+            denial_events: family(r, "podseal_denial_events", "Denials, by how Events told of them.", |i| {
+                vec![("result", ["created", "repeated", "limited", "dropped", "failed"][i])]
             }),
             faults: family(r, "podseal_faults", "Obstacles to a verdict.", |i| vec![("kind", FAULTS[i].label())]),
             cache: family(r, "podseal_cache", "Looks into the verdict cache.", |i| {
@@ -217,14 +245,14 @@ impl Metrics {
         self.images[ending as usize][method].inc();
     }
 
-    /// One allowance that the whitelist gave (`image` or `namespace`; anything else is counted as `other`).
-    pub fn whitelisted(&self, by: &'static str) {
-        let slot = match by {
-            "image" => 0,
-            "namespace" => 1,
-            _ => 2,
-        };
-        self.whitelisted[slot].inc();
+    /// One image that the whitelist allowed.
+    pub fn whitelisted(&self, by: Whitelisted) {
+        self.whitelisted[by as usize].inc();
+    }
+
+    /// One denial that was told, or not, by an Event.
+    pub fn denial_event(&self, result: Told) {
+        self.denial_events[result as usize].inc();
     }
 
     /// One fault met while judging.
