@@ -1,4 +1,4 @@
-//! Tells people of denials where they look: by an Event on what controls the Pod (a ReplicaSet, a Job), or on the
+//! Tells people of denials where they look: by an Event on what controls the Pod (a `ReplicaSet`, a Job), or on the
 //! namespace when nothing does.
 //!
 //! ```text

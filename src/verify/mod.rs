@@ -48,6 +48,8 @@ use self::pod::Credentials;
 use self::slots::Slots;
 
 pub use self::cache::CacheLimits;
+pub(crate) use self::entry::{may_name, unusable_text};
+pub(crate) use self::keys::{COSIGN_PUB, MAX_TENANT};
 pub use self::pin::Pin;
 pub use self::pod::PodContext;
 pub(crate) use self::report::clean;

@@ -16,6 +16,7 @@ mod layering;
 mod negatives;
 mod quickstart;
 mod servers;
+mod status;
 mod support;
 mod usage;
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         usage::trials(),
         servers::trials(),
         quickstart::trials(),
+        status::trials(),
         negatives::trials(),
         differential_gpg::trials(),
         differential_cosign::trials(),
