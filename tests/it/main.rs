@@ -1,4 +1,5 @@
-//! Integration tests against real servers: etcd and kube-apiserver, registries, gpg, skopeo, cosign, nginx.
+//! Integration tests against real servers: etcd and kube-apiserver, registries, gpg, skopeo, cosign, nginx, and
+//! a node that runs podseal's own image.
 //!
 //! `tests/tools/install.sh` puts the servers in place. A trial whose servers are missing is ignored with a line that says
 //! so; with `PODSEAL_REQUIRE_SERVERS=1` it fails. `PODSEAL_KEEP=1` keeps the files of the run for a look afterwards.
@@ -12,6 +13,7 @@
 mod differential_cosign;
 mod differential_gpg;
 mod docs;
+mod e2e;
 mod layering;
 mod negatives;
 mod quickstart;
@@ -24,6 +26,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let trials = [
+        e2e::builds(),
         layering::trials(),
         docs::trials(),
         usage::trials(),
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
         negatives::trials(),
         differential_gpg::trials(),
         differential_cosign::trials(),
+        e2e::trials(),
     ];
     support::harness::run(trials.into_iter().flatten().collect())
 }
