@@ -146,7 +146,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 - name: ca
   configMap:
     name: {{ .Values.ca.configMap | default (printf "%s-ca" (include "podseal.fullname" .)) }}
-    items: [{key: {{ .Values.ca.configMap | ternary .Values.ca.key "ca.crt" }}, path: ca.crt}]
+    items: [{key: {{ if .Values.ca.configMap }}{{ .Values.ca.key }}{{ else }}ca.crt{{ end }}, path: ca.crt}]
 {{- end }}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}
