@@ -23,8 +23,8 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Run the admission webhook
-    Serve(ServeCommand),
+    /// Run the admission webhook, and the controller that keeps its installation in order
+    Serve(Box<ServeCommand>),
     /// Decide about Pods from files, as the webhook would
     #[command(after_help = "Exit status: 0 allowed, 1 denied, 2 could not decide, 64 wrong usage.")]
     Check(CheckCommand),
@@ -115,8 +115,29 @@ pub(super) struct DecisionArguments {
     pub(super) exempt_namespace: Vec<String>,
 }
 
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Part {
+    /// Answers admission reviews
+    Webhook,
+    /// Keeps keys, status, certificates and webhook configurations in order
+    Controller,
+}
+
+/// What comes of a denial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Enforcement {
+    /// What is denied does not run
+    Enforce,
+    /// Everything is admitted, and what would be denied is reported
+    Audit,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct ServeCommand {
+    /// What this process does; several may be given, divided by commas
+    #[arg(long, value_enum, value_name = "PART", value_delimiter = ',', default_value = "webhook,controller")]
+    pub(super) run: Vec<Part>,
     /// Kubeconfig file; without it $KUBECONFIG, ~/.kube/config, or the Pod's service account
     #[arg(long, value_name = "FILE")]
     pub(super) kubeconfig: Option<PathBuf>,
@@ -126,6 +147,9 @@ pub(super) struct ServeCommand {
     /// Address for probes and metrics over plain HTTP, besides the webhook's own
     #[arg(long, value_name = "ADDRESS")]
     pub(super) metrics_listen: Option<SocketAddr>,
+    /// Secret of podseal's namespace with the serving certificate (tls.crt, tls.key), used as soon as it is there or changes
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["tls_cert", "tls_key"], value_parser = name())]
+    pub(super) tls_secret: Option<String>,
     /// Serving certificate chain (PEM), read again when it changes
     #[arg(long, value_name = "FILE", default_value = "/etc/webhook/certs/tls.crt")]
     pub(super) tls_cert: PathBuf,
@@ -153,6 +177,12 @@ pub(super) struct ServeCommand {
     /// What is done about Pod templates of Deployments, Jobs and the like
     #[arg(long, value_enum, default_value_t = Templates::Warn)]
     pub(super) templates: Templates,
+    /// Whether what is denied is kept from running
+    #[arg(long, value_enum, default_value_t = Enforcement::Enforce)]
+    pub(super) enforcement: Enforcement,
+    /// Tell of denials by Events on the owner of the Pod, or on its namespace
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true)]
+    pub(super) events: bool,
     /// CA (PEM) of the clients that may ask for reviews; others get the probes alone
     #[arg(long, value_name = "FILE")]
     pub(super) client_ca: Option<PathBuf>,
@@ -160,9 +190,49 @@ pub(super) struct ServeCommand {
     #[arg(long, value_name = "IP")]
     pub(super) api_server_address: Vec<IpAddr>,
     #[command(flatten)]
+    pub(super) controller: ControllerArguments,
+    #[command(flatten)]
     pub(super) source: SourceArguments,
     #[command(flatten)]
     pub(super) decision: DecisionArguments,
+}
+
+/// What the controller keeps in order.
+#[derive(Debug, Args)]
+pub(super) struct ControllerArguments {
+    /// Directory of key files, each kept as a Secret of podseal's namespace; without it no keys are synced
+    #[arg(long, value_name = "DIR")]
+    pub(super) keys_dir: Option<PathBuf>,
+    /// URL of a key file, kept as if it lay in the key directory
+    #[arg(long, value_name = "URL")]
+    pub(super) keys_url: Vec<url::Url>,
+    /// Make a CA and a serving certificate and keep them in this Secret, the CA's key in NAME-ca; without it none are made
+    #[arg(long, value_name = "NAME", value_parser = name())]
+    pub(super) certificate_secret: Option<String>,
+    /// Secret whose ca.crt goes into the webhook configurations; without it the one of --certificate-secret
+    #[arg(long, value_name = "NAME", value_parser = name())]
+    pub(super) ca_secret: Option<String>,
+    /// Service of the webhook: names in its certificate, and whether anybody answers
+    #[arg(long, value_name = "NAME", default_value = "podseal", value_parser = name())]
+    pub(super) webhook_service: String,
+    /// Webhook configurations (YAML) to put into the existing ones once the webhook is ready; without it none are touched
+    #[arg(long, value_name = "FILE")]
+    pub(super) webhooks_file: Option<PathBuf>,
+    /// Replace custom resource definitions that are older than this version
+    #[arg(long)]
+    pub(super) manage_crds: bool,
+    /// Lease by which one of several controllers leads
+    #[arg(long, value_name = "NAME", default_value = "podseal-controller", value_parser = name())]
+    pub(super) lease: String,
+    /// Lifetime of a CA that is made; it is replaced after two thirds
+    #[arg(long, value_name = "TIME", default_value = "87600h", value_parser = duration, hide = true)]
+    pub(super) ca_lifetime: Duration,
+    /// Lifetime of a serving certificate that is made; it is replaced after two thirds
+    #[arg(long, value_name = "TIME", default_value = "2160h", value_parser = duration, hide = true)]
+    pub(super) certificate_lifetime: Duration,
+    /// How long a change of trust is given to reach every API server
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration, hide = true)]
+    pub(super) propagation: Duration,
 }
 
 /// How results are printed.

@@ -37,6 +37,7 @@ use crate::admission::{Admission, Answer};
 use crate::telemetry::Metrics;
 
 pub use self::budget::{Budget, parse_go_duration};
+use self::router::bare_probes;
 pub use self::router::{probes, router};
 pub use self::serve::{Routes, Timing, serve};
 pub use self::tls::Tls;
@@ -78,6 +79,9 @@ impl Reviewer for Admission {
     }
 }
 
+/// What must be so before this process is ready: `Ok`, or what is missing.
+pub type Gate = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
 /// How much one process takes on.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -101,13 +105,19 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct App<R>(Arc<Inner<R>>);
 
-#[derive(Debug)]
 struct Inner<R> {
     reviewer: R,
     metrics: Arc<Metrics>,
     limits: Limits,
     load: Arc<load::Load>,
     draining: Arc<AtomicBool>,
+    gate: Option<Gate>,
+}
+
+impl<R: std::fmt::Debug> std::fmt::Debug for Inner<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("reviewer", &self.reviewer).field("limits", &self.limits).finish_non_exhaustive()
+    }
 }
 
 impl<R> Clone for App<R> {
@@ -119,8 +129,17 @@ impl<R> Clone for App<R> {
 impl<R: Reviewer> App<R> {
     /// Reviews judged by `reviewer` within `limits`.
     pub fn new(reviewer: R, metrics: Arc<Metrics>, limits: Limits) -> Self {
+        Self::behind(None, reviewer, metrics, limits)
+    }
+
+    /// The same, ready only once `gate` says so as well.
+    pub fn gated(gate: Gate, reviewer: R, metrics: Arc<Metrics>, limits: Limits) -> Self {
+        Self::behind(Some(gate), reviewer, metrics, limits)
+    }
+
+    fn behind(gate: Option<Gate>, reviewer: R, metrics: Arc<Metrics>, limits: Limits) -> Self {
         let load = Arc::new(load::Load::new(limits.in_flight, limits.bodies));
-        Self(Arc::new(Inner { reviewer, metrics, limits, load, draining: Arc::default() }))
+        Self(Arc::new(Inner { reviewer, metrics, limits, load, draining: Arc::default(), gate }))
     }
 
     /// `Ok` when reviews can be answered and the process is not about to end, else what is missing.
@@ -128,6 +147,7 @@ impl<R: Reviewer> App<R> {
         if self.0.draining.load(Ordering::Acquire) {
             return Err("shutting down".to_owned());
         }
+        self.0.gate.as_ref().map_or(Ok(()), |gate| gate())?;
         self.0.reviewer.ready()
     }
 }

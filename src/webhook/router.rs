@@ -1,5 +1,7 @@
 //! Paths, methods, media types and statuses.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use axum::Router;
@@ -14,9 +16,9 @@ use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use super::body::{self, BodyError};
 use super::budget::Budget;
 use super::load::{Held, Slot};
-use super::{App, Reviewer, review};
+use super::{App, Gate, Reviewer, review};
 use crate::admission::Answer;
-use crate::telemetry::metrics;
+use crate::telemetry::{Metrics, metrics};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -43,6 +45,19 @@ pub fn probes<R: Reviewer>(app: &App<R>) -> Router {
         .merge(probe_routes())
         .fallback(async || text(StatusCode::NOT_FOUND, "no such path\n"))
         .with_state(app.clone())
+}
+
+/// What a process without reviews answers: health, readiness by `gate` until it is about to end, metrics.
+pub(super) fn bare_probes(gate: Gate, metrics: Arc<Metrics>, draining: Arc<AtomicBool>) -> Router {
+    let ready = move || {
+        let state = if draining.load(Ordering::Acquire) { Err("shutting down".to_owned()) } else { gate() };
+        readiness(state)
+    };
+    Router::new()
+        .route("/healthz", get(async || text(StatusCode::OK, "ok\n")))
+        .route("/readyz", get(async move || ready()))
+        .route("/metrics", get(async move || build(StatusCode::OK, METRICS, metrics.encode())))
+        .fallback(async || text(StatusCode::NOT_FOUND, "no such path\n"))
 }
 
 fn probe_routes<R: Reviewer>() -> Router<App<R>> {
@@ -108,7 +123,11 @@ fn refuse_body(error: BodyError, version: Version) -> Response {
 }
 
 async fn readyz<R: Reviewer>(State(app): State<App<R>>) -> Response {
-    match app.ready() {
+    readiness(app.ready())
+}
+
+fn readiness(state: Result<(), String>) -> Response {
+    match state {
         Ok(()) => text(StatusCode::OK, "ok\n"),
         Err(missing) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {missing}\n")),
     }
