@@ -12,6 +12,7 @@
 mod differential_cosign;
 mod differential_gpg;
 mod docs;
+mod e2e;
 mod layering;
 mod negatives;
 mod quickstart;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let trials = [
         layering::trials(),
         docs::trials(),
+        e2e::trials(),
         usage::trials(),
         servers::trials(),
         quickstart::trials(),

@@ -35,10 +35,15 @@ macro_rules! tests {
 /// One trial. `path` is its module path with the crate's name in front, which is left out of the trial's name.
 pub fn trial(path: &'static str, needs: &'static [Need], test: fn()) -> Trial {
     let name = path.split_once("::").map_or(path, |(_, rest)| rest);
-    Trial::ignorable_test(name, move || match tools::missing(needs) {
-        None => run_one(test).map(|()| Completion::Completed),
-        Some(missing) if std::env::var_os("PODSEAL_REQUIRE_SERVERS").is_some_and(|v| v != "0") => Err(missing.into()),
-        Some(missing) => Ok(Completion::ignored_with(missing)),
+    let required = std::env::var_os("PODSEAL_REQUIRE_SERVERS").is_some_and(|v| v != "0");
+    Trial::ignorable_test(name, move || match (tools::unable(needs), tools::missing(needs)) {
+        (Some(unable), _) => {
+            eprintln!("{name} is skipped: {unable}");
+            Ok(Completion::ignored_with(unable))
+        }
+        (None, None) => run_one(test).map(|()| Completion::Completed),
+        (None, Some(missing)) if required => Err(missing.into()),
+        (None, Some(missing)) => Ok(Completion::ignored_with(missing)),
     })
 }
 
