@@ -8,7 +8,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
-use crate::admission::Templates;
+use crate::admission::{Enforcement, Templates};
 
 /// Lets only images with a trusted signature run.
 #[derive(Debug, Parser)]
@@ -101,7 +101,7 @@ pub(super) struct SourceArguments {
     #[arg(long, value_name = "CIDR")]
     pub(super) allow_address: Vec<IpNet>,
     /// The longest one request to a registry or store may take, within the review's time
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = some_time)]
     pub(super) request_timeout: Duration,
     /// Requests in flight per registry or store
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = count)]
@@ -138,15 +138,6 @@ pub(super) enum Part {
     Webhook,
     /// Keeps keys, status, certificates and webhook configurations in order
     Controller,
-}
-
-/// What comes of a denial.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Enforcement {
-    /// What is denied does not run
-    Enforce,
-    /// Everything is admitted, and what would be denied is reported
-    Audit,
 }
 
 #[derive(Debug, Args)]
@@ -278,7 +269,7 @@ pub(super) struct CheckCommand {
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(super) output: Format,
     /// Time for the decision about one image
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = some_time)]
     pub(super) timeout: Duration,
     #[command(flatten)]
     pub(super) source: SourceArguments,
@@ -303,6 +294,12 @@ fn pair(text: &str) -> Result<(String, String), String> {
         }
         _ => Err("expected REGISTRY=HOST".to_owned()),
     }
+}
+
+/// A time within which something is to be done: with none, nothing ever is.
+fn some_time(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time.is_zero() { Err("expected a time above 0".to_owned()) } else { Ok(time) }
 }
 
 /// `500ms`, `5s`, `1m30s`, as Go and Kubernetes write durations.

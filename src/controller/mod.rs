@@ -12,10 +12,15 @@
 //! Each part is a future that never ends by itself and is dropped when the lease is lost; none of them stands on the way
 //! of a review.
 
+pub mod lease;
+mod report;
+
 use std::sync::Arc;
 
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
+
+pub use self::report::{Quiet, describe};
 
 use crate::telemetry::Metrics;
 
