@@ -9,6 +9,7 @@
 // Tests say what they expect by panicking; clippy's own exception for tests does not see functions without `#[test]`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+mod chart;
 mod differential_cosign;
 mod differential_gpg;
 mod docs;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     let trials = [
         layering::trials(),
         docs::trials(),
+        chart::trials(),
         e2e::trials(),
         usage::trials(),
         servers::trials(),
