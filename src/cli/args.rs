@@ -33,6 +33,9 @@ pub(super) enum Command {
     Demo(DemoCommand),
     /// Print the custom resource definitions
     Crds(CrdsCommand),
+    /// Ask the API server, without leaving a trace, whether it has podseal judge the Pods of a namespace
+    #[command(after_help = "Exit status: 0 they are judged, 1 they are not, 2 could not find out, 64 wrong usage.")]
+    Probe(ProbeCommand),
     /// Print a shell completion script
     Completions {
         /// The shell
@@ -45,6 +48,19 @@ pub(super) struct CrdsCommand {
     /// One kind, by its name, plural or short name; both without it
     #[arg(value_name = "KIND")]
     pub(super) kind: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ProbeCommand {
+    /// Kubeconfig file; without it $KUBECONFIG, ~/.kube/config, or the Pod's service account
+    #[arg(long, value_name = "FILE")]
+    pub(super) kubeconfig: Option<PathBuf>,
+    /// A namespace whose Pods are to be judged, and in which the caller may create Pods
+    #[arg(short, long, value_name = "NAME", default_value = "default", value_parser = name())]
+    pub(super) namespace: String,
+    /// How long to go on asking
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub(super) timeout: Duration,
 }
 
 #[derive(Debug, Args)]

@@ -10,6 +10,7 @@
 // Tests say what they expect by panicking; clippy's own exception for tests does not see functions without `#[test]`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+mod chart;
 mod differential_cosign;
 mod differential_gpg;
 mod docs;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         e2e::builds(),
         layering::trials(),
         docs::trials(),
+        chart::trials(),
         usage::trials(),
         servers::trials(),
         quickstart::trials(),
