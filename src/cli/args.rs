@@ -175,6 +175,9 @@ pub(super) struct ServeCommand {
     /// How long a definite negative verdict is used again
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(super) negative_ttl: Duration,
+    /// Namespace whose Secrets are watched as podseal's own are; elsewhere they are read one by one
+    #[arg(long, value_name = "NAME", value_parser = name())]
+    pub(super) watch_secrets: Vec<String>,
     /// Verdicts kept
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     pub(super) verdicts: u64,
