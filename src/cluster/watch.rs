@@ -138,7 +138,7 @@ async fn follow_secrets(
     namespace: &str,
     secrets: &OwnSecrets,
     listed: &(dyn Fn(bool) + Sync),
-    mut changed: impl FnMut(),
+    mut after: impl FnMut(),
 ) {
     let api: Api<Secret> = Api::namespaced(client, namespace);
     // Helm keeps whole releases in Secrets of its own type; they are large and never hold keys.
@@ -160,7 +160,7 @@ async fn follow_secrets(
             }
         }
         secrets.store(Some(Arc::new(known.clone())));
-        changed();
+        after();
     })
     .await;
 }

@@ -102,7 +102,7 @@ async fn serve_until_told(command: &ServeCommand) -> Result<(), String> {
     };
     let controller = async {
         if let Some(controller) = controller {
-            controller.run(stopped(base.stopping.clone())).await;
+            Box::pin(controller.run(stopped(base.stopping.clone()))).await;
         }
     };
     tokio::join!(webhook, controller);
