@@ -12,6 +12,8 @@
 //! Each part is a future that never ends by itself and is dropped when the lease is lost; none of them stands on the way
 //! of a review.
 
+pub mod keys;
+
 use std::sync::Arc;
 
 use kube::Client;

@@ -4,6 +4,7 @@
 //! series (only the key metric has values from outside, and it is cut off at [`MAX_KEYS`]). The children of each
 //! family are looked up once; counting afterwards is an atomic addition without a lock.
 
+mod controller;
 mod keys;
 mod timing;
 
@@ -24,6 +25,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use self::keys::KeyExpiry;
+pub use self::controller::{ControllerMetrics, KeyMetrics};
 pub use self::keys::MAX_KEYS;
 use self::timing::Timing;
 use crate::domain::verdict::Method;
@@ -110,6 +112,8 @@ pub struct Metrics {
     key_expiry: Arc<KeyExpiry>,
     watches: Family<Labels, Gauge>,
     certificates: Family<Labels, Gauge<f64, AtomicU64>>,
+    /// Of the controller's parts.
+    pub controller: ControllerMetrics,
 }
 
 impl Default for Metrics {
@@ -158,6 +162,7 @@ impl Metrics {
                 "When an own certificate expires, in seconds since 1970.",
                 Family::default(),
             ),
+            controller: ControllerMetrics::new(r),
             key_expiry,
             registry,
         }
