@@ -4,12 +4,12 @@
 //! number. Nothing here blocks on a pipe, follows a link that leads nowhere, or reads more than a bounded amount.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata};
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 
 use super::content::MAX_FILE;
 use super::name::KeyName;
@@ -164,8 +164,9 @@ pub fn read(path: &Path, stamp: Stamp) -> Result<Vec<u8>, ReadError> {
         _ => ReadError::Unreadable(error.to_string()),
     };
     // Should a pipe have taken the file's place, opening it must not wait for its other end.
-    let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).unwrap_or(0);
-    let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty());
+    let mut file = File::from(opened.map_err(|error| failed(error.into()))?);
     unchanged(&file, stamp)?;
     let mut bytes = Vec::new();
     file.by_ref().take(MAX_FILE as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
-use futures::StreamExt;
+use futures::future::join_all;
 use http::header::{ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use reqwest::{Certificate, Client, redirect};
@@ -18,8 +18,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use url::Url;
 
 use super::content::{self, MAX_FILE, Refusal};
+use super::model::{FileState, KeyFile};
 use super::name::KeyName;
-use super::plan::{FileState, KeyFile};
 
 /// How often an address is asked, and how soon again when it failed.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -116,34 +116,45 @@ pub fn client(extra_ca: Option<&[u8]>) -> Result<Client, String> {
         Some(pem) => Certificate::from_pem_bundle(pem).map_err(|_| "the CA is not PEM with certificates".to_owned())?,
         None => Vec::new(),
     };
-    let redirects = redirect::Policy::custom(|attempt| {
-        let downgrade =
-            attempt.url().scheme() != "https" && attempt.previous().iter().any(|url| url.scheme() == "https");
-        if downgrade {
+    let builder = || {
+        Client::builder()
+            .user_agent(concat!("podseal/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirects())
+            .referer(false)
+            .timeout(REQUEST)
+            .connect_timeout(CONNECT)
+    };
+    // A system without certificates of its own (a bare image) trusts those of the configuration alone.
+    let merged = builder().tls_certs_merge(roots.clone()).build();
+    merged
+        .or_else(|_| builder().tls_certs_only(roots).build())
+        .map_err(|_| "the HTTP client for keys could not be set up".to_owned())
+}
+
+/// A few, and never from TLS to none.
+fn redirects() -> redirect::Policy {
+    redirect::Policy::custom(|attempt| {
+        let tls = |url: &Url| url.scheme() == "https";
+        if !tls(attempt.url()) && attempt.previous().iter().any(tls) {
             attempt.error("a redirect from https to http")
         } else if attempt.previous().len() > MAX_REDIRECTS {
             attempt.error("too many redirects")
         } else {
             attempt.follow()
         }
-    });
-    let builder = || {
-        Client::builder()
-            .user_agent(concat!("podseal/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirects)
-            .referer(false)
-            .timeout(REQUEST)
-            .connect_timeout(CONNECT)
-    };
-    builder().tls_certs_merge(roots).build().map_err(|_| "the HTTP client for keys could not be set up".to_owned())
+    })
 }
 
 /// Fetches all addresses again and again, and hands on what they hold. Never ends.
 pub async fn follow(client: Client, urls: Vec<KeyUrl>, hand_on: watch::Sender<Arc<Fetched>>) {
     let mut sources: Vec<_> = urls.into_iter().map(Source::new).collect();
     loop {
-        let rounds = sources.iter_mut().filter(|source| source.next <= Instant::now());
-        futures::stream::iter(rounds.map(|source| source.round(&client))).buffer_unordered(AT_A_TIME).count().await;
+        for group in sources.chunks_mut(AT_A_TIME) {
+            let now = Instant::now();
+            let due = group.iter_mut().filter(|source| source.next <= now);
+            let rounds: Vec<_> = due.map(|source| source.round(&client)).collect();
+            join_all(rounds).await;
+        }
         let mut fetched = Fetched::new();
         for source in &sources {
             // Of two addresses for one name the first counts; they are told apart when the configuration is read.
@@ -209,7 +220,7 @@ impl Source {
 
 async fn ask(client: &Client, url: &Url, conditions: &HeaderMap) -> Result<Answer, String> {
     let request = client.get(url.clone()).headers(conditions.clone());
-    let mut response = request.send().await.map_err(|error| brief(error.without_url()))?;
+    let mut response = request.send().await.map_err(|error| brief(&error.without_url()))?;
     match response.status() {
         StatusCode::OK => {}
         StatusCode::NOT_MODIFIED if !conditions.is_empty() => return Ok(Answer::Same),
@@ -222,7 +233,7 @@ async fn ask(client: &Client, url: &Url, conditions: &HeaderMap) -> Result<Answe
         status => return Err(format!("the server answered with status {}", status.as_u16())),
     }
     let mut bytes = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| brief(error.without_url()))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| brief(&error.without_url()))? {
         // One byte too many is kept, to be told from a file at the bound.
         let room = (MAX_FILE + 1).saturating_sub(bytes.len());
         bytes.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
@@ -244,9 +255,9 @@ fn conditions(headers: &HeaderMap) -> HeaderMap {
     out
 }
 
-fn brief(error: reqwest::Error) -> String {
+fn brief(error: &reqwest::Error) -> String {
     let mut text = String::new();
-    let mut cause: Option<&dyn std::error::Error> = Some(&error);
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = cause {
         text = if text.is_empty() { error.to_string() } else { format!("{text}: {error}") };
         cause = error.source();

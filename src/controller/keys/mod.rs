@@ -14,6 +14,7 @@
 mod content;
 mod directory;
 mod fetch;
+mod model;
 mod name;
 mod notices;
 mod plan;
@@ -43,8 +44,9 @@ use super::Context;
 
 pub use self::content::{Content, HeldKey, Refusal};
 pub use self::fetch::KeyUrl;
+pub use self::model::{Directory, FileState, Files, KeyFile, Live, State};
 pub use self::name::{KeyKind, KeyName};
-pub use self::plan::{Directory, FileState, Files, KeyFile, Live, Row, State, Step, date, rows};
+pub use self::plan::{Row, Step, date, rows};
 pub use self::scan::once as scan_once;
 pub use self::secrets::{delete, read as read_secrets};
 
@@ -155,7 +157,7 @@ impl Keeper {
                 compare_at = Instant::now() + COMPARE;
                 continue;
             }
-            let files = merge(seen.clone().unwrap_or_else(|| scanner.nothing()), &fetched);
+            let files = merge(seen.clone().unwrap_or_else(nothing), &fetched);
             if changed {
                 self.retry = FIRST_RETRY;
             }
@@ -216,6 +218,11 @@ async fn answered<T>(asking: impl Future<Output = Result<T, kube::Error>>) -> Re
         Ok(answer) => answer.map_err(|error| error.to_string()),
         Err(_) => Err("the API server does not answer".to_owned()),
     }
+}
+
+/// What is in no directory.
+fn nothing() -> Files {
+    Files { directory: Directory::None, ..Files::default() }
 }
 
 /// Adds the fetched files to those of the directory, which has precedence.

@@ -10,7 +10,8 @@ use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use super::content::{HeldKey, cut};
-use super::plan::{Change, Directory, Files, Row, State, date};
+use super::model::{Directory, Files, State};
+use super::plan::{Change, Row, date};
 use crate::controller::Context;
 
 /// Keys that expire within this time are reported.
@@ -85,9 +86,9 @@ impl Reporter {
             for key in &row.keys {
                 let Some((reason, note)) = expiry(row, key, now) else { continue };
                 if reason == "KeyExpired" {
-                    past += 1
+                    past += 1;
                 } else {
-                    soon += 1
+                    soon += 1;
                 }
                 let subject = format!("{} {}", row.file.as_deref().unwrap_or_default(), key.fingerprint);
                 current.insert((subject.clone(), reason));
@@ -106,11 +107,7 @@ impl Reporter {
 
     async fn directory(&mut self, files: &Files, rows: &[Row]) {
         let metrics = &self.context.metrics.controller.keys;
-        metrics.directory(match files.directory {
-            Directory::Listed => Some(true),
-            Directory::Unreadable(_) => Some(false),
-            Directory::NotAsked | Directory::None => None,
-        });
+        metrics.directory(!matches!(files.directory, Directory::Unreadable(_)));
         let kept = rows.iter().filter(|row| row.secret.is_some() && row.state != State::Foreign).count();
         let said = match &files.directory {
             Directory::Unreadable(why) => Some((

@@ -12,9 +12,9 @@ use tracing::warn;
 
 use super::content::{self, Refusal};
 use super::directory::{self, Found, Listing, ReadError};
+use super::model::{Directory, FileState, Files, KeyFile};
 use super::name::KeyName;
 use super::notices::{Notice, Notices, Watch};
-use super::plan::{Directory, FileState, Files, KeyFile};
 use super::tracker::Tracker;
 
 /// The regular look: what the kernel does not tell of (network file systems, links to elsewhere) is seen by it.
@@ -32,6 +32,9 @@ const JUDGE: Duration = Duration::from_secs(60 * 60);
 
 /// What is in a directory, and the files that were seen to go as it takes to withdraw their keys.
 pub type News = (Files, Vec<String>);
+
+/// The watch, whether it is in place, and the list.
+type Looked = (Watch, bool, Result<Listing, String>);
 
 /// What a file was found to hold, and from which bytes.
 #[derive(Debug, Clone)]
@@ -54,7 +57,7 @@ pub struct Scanner {
     look_at: Instant,
     recheck_at: Instant,
     /// A look that is under way; a file system may not answer, and there is never more than one that waits for it.
-    looking: Option<JoinHandle<(Watch, bool, Result<Listing, String>)>>,
+    looking: Option<JoinHandle<Looked>>,
     unreadable: Option<String>,
     /// Something is known that was not handed on yet. Kept here, because a look may be dropped half-way.
     news: bool,
@@ -87,11 +90,6 @@ impl Scanner {
     /// Whether there is no directory to follow.
     pub fn is_idle(&self) -> bool {
         self.directory.is_none()
-    }
-
-    /// What is in no directory.
-    pub fn nothing(&self) -> Files {
-        Files { directory: Directory::None, ..Files::default() }
     }
 
     /// The next change of what is known. May be dropped and called again at any time.
@@ -164,7 +162,10 @@ impl Scanner {
         let now = Instant::now();
         self.news |= self.unreadable.take().is_some() || self.refused != listing.refused;
         self.refused.clone_from(&listing.refused);
-        self.tracker.observe(listing, now);
+        if self.tracker.observe(listing, now) {
+            self.known.clear();
+            self.news = true;
+        }
         if now >= self.recheck_at {
             self.recheck_at = now + RECHECK;
             self.tracker.recheck();
@@ -264,4 +265,80 @@ pub fn once(directory: &Path) -> Files {
     };
     let files = listing.files.into_iter().map(read).collect();
     Files { files, refused: listing.refused, directory: Directory::Listed }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::testing::gpg_key;
+    use super::*;
+
+    async fn news(scanner: &mut Scanner) -> News {
+        timeout(Duration::from_secs(20), scanner.next()).await.expect("news").expect("a directory")
+    }
+
+    fn held(files: &Files) -> Vec<&str> {
+        let held = files.files.values().filter(|file| matches!(*file.state, FileState::Held(_)));
+        held.map(|file| file.name.file.as_str()).collect()
+    }
+
+    #[tokio::test]
+    async fn news_are_complete_and_come_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = gpg_key("a@x.io", None);
+        for file in ["a.pgp", "b.pgp"] {
+            fs::write(folder.path().join(file), &key.binary).unwrap();
+        }
+        let mut scanner = Scanner::new(Some(folder.path().to_owned()));
+        let (files, withdrawn) = news(&mut scanner).await;
+        assert_eq!(
+            (held(&files), files.directory.clone(), withdrawn),
+            (vec!["a.pgp", "b.pgp"], Directory::Listed, vec![])
+        );
+        assert!(timeout(Duration::from_secs(1), scanner.next()).await.is_err(), "nothing new");
+        fs::remove_file(folder.path().join("a.pgp")).unwrap();
+        let (files, withdrawn) = news(&mut scanner).await;
+        assert_eq!((held(&files), withdrawn), (vec!["b.pgp"], vec!["a.pgp".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_lost_when_a_look_is_dropped_again_and_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut scanner = Scanner::new(Some(folder.path().to_owned()));
+        news(&mut scanner).await;
+        fs::write(folder.path().join("a.pgp"), gpg_key("a@x.io", None).binary).unwrap();
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            assert!(Instant::now() < until, "never told");
+            if let Ok(Some((files, _))) = timeout(Duration::from_millis(3), scanner.next()).await {
+                assert_eq!(held(&files), ["a.pgp"]);
+                break;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn another_directory_is_news_even_if_it_is_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = folder.path().join("keys");
+        fs::create_dir(&keys).unwrap();
+        fs::write(keys.join("a.pgp"), gpg_key("a@x.io", None).binary).unwrap();
+        fs::create_dir(folder.path().join("empty")).unwrap();
+        let mut scanner = Scanner::new(Some(keys.clone()));
+        assert_eq!(held(&news(&mut scanner).await.0), ["a.pgp"]);
+        // In one step, as an unmount does it.
+        rustix::fs::renameat_with(
+            rustix::fs::CWD,
+            &keys,
+            rustix::fs::CWD,
+            folder.path().join("empty"),
+            rustix::fs::RenameFlags::EXCHANGE,
+        )
+        .unwrap();
+        let (files, withdrawn) = news(&mut scanner).await;
+        assert!(files.files.is_empty() && files.directory == Directory::Listed && withdrawn.is_empty());
+        fs::remove_dir(&keys).unwrap();
+        assert!(matches!(news(&mut scanner).await.0.directory, Directory::Unreadable(_)));
+    }
 }

@@ -12,7 +12,8 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Precon
 use kube::{Api, ResourceExt};
 use serde_json::{Map, Value, json};
 
-use super::plan::{Files, Live, MANAGED_BY, Step, Wanted};
+use super::model::{Files, Live, MANAGED_BY};
+use super::plan::{Step, Wanted};
 use crate::cluster::objects::{SYNCED_KEY_LABEL, SYNCED_KEY_PREFIX};
 use crate::controller::FIELD_MANAGER;
 

@@ -72,9 +72,11 @@ impl Tracker {
         *self = Self::default();
     }
 
-    /// The directory as it was listed `now`.
-    pub fn observe(&mut self, listing: &Listing, now: Instant) {
-        if self.identity != Some(listing.identity) {
+    /// The directory as it was listed `now`. Gives whether it is another one than before: then all that was known is not
+    /// any more, and nothing of it was seen to go.
+    pub fn observe(&mut self, listing: &Listing, now: Instant) -> bool {
+        let another = self.identity != Some(listing.identity);
+        if another {
             self.lost();
             self.identity = Some(listing.identity);
         }
@@ -98,6 +100,7 @@ impl Tracker {
                 seen.change(now);
             }
         }
+        another
     }
 
     /// Something was done to a file; `writing` says that more is to come.
@@ -192,7 +195,9 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             fs::create_dir(folder.path().join("keys")).unwrap();
             let mut desk = Self { folder, tracker: Tracker::default(), now: Instant::now() };
-            files.iter().for_each(|file| desk.write(file, "x"));
+            for file in files {
+                desk.write(file, "x");
+            }
             desk.pass(0);
             desk.pass(500);
             desk.read();
@@ -214,7 +219,7 @@ mod tests {
         fn pass(&mut self, milliseconds: u64) {
             self.now += Duration::from_millis(milliseconds);
             match list(&self.folder.path().join("keys")) {
-                Ok(listing) => self.tracker.observe(&listing, self.now),
+                Ok(listing) => drop(self.tracker.observe(&listing, self.now)),
                 Err(_) => self.tracker.lost(),
             }
         }
@@ -225,7 +230,9 @@ mod tests {
 
         fn read(&mut self) -> Vec<String> {
             let due = self.due();
-            due.iter().for_each(|file| self.tracker.believed(file, !file.starts_with("empty")));
+            for file in &due {
+                self.tracker.believed(file, !file.starts_with("empty"));
+            }
             due
         }
 

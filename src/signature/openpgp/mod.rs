@@ -79,7 +79,10 @@ impl Keyring {
     pub fn to_bytes(&self) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
         for entry in &self.entries {
-            entry.cert.serialize(&mut bytes).map_err(|e| format!("{} cannot be written: {e}", entry.cert.fingerprint()))?;
+            entry
+                .cert
+                .serialize(&mut bytes)
+                .map_err(|e| format!("{} cannot be written: {e}", entry.cert.fingerprint()))?;
         }
         Ok(bytes)
     }

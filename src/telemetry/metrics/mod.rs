@@ -24,8 +24,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use self::keys::KeyExpiry;
 pub use self::controller::{ControllerMetrics, KeyMetrics};
+use self::keys::KeyExpiry;
 pub use self::keys::MAX_KEYS;
 use self::timing::Timing;
 use crate::domain::verdict::Method;

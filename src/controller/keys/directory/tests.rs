@@ -139,7 +139,7 @@ fn links_are_followed_as_config_map_volumes_need_it() {
 fn what_may_not_be_read_says_so() {
     let folder = folder(&[("a.pgp", b"a")]);
     let path = folder.path().join("a.pgp");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     let listing = list(folder.path()).unwrap();
     match read(&path, stamp(&listing, "a.pgp")) {
         Err(ReadError::Unreadable(why)) => assert!(why.contains("ermission"), "{why}"),

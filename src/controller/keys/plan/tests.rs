@@ -1,3 +1,6 @@
+use std::sync::Arc;
+
+use super::super::content;
 use super::super::testing::{cosign_key, gpg_key};
 use super::*;
 

@@ -1,39 +1,38 @@
 //! Key files and their Secrets.
 
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::super::{Labels, family, register, single};
+use super::super::{family, single};
 
 const CHANGES: [&str; 4] = ["added", "changed", "emptied", "removed"];
+const STATES: [&str; 9] =
+    ["in-sync", "missing", "differs", "orphan", "foreign", "unreadable", "no-key", "secret-key", "refused"];
 
 /// Counted by the key sync.
 #[derive(Debug)]
 pub struct KeyMetrics {
     changes: [Counter; CHANGES.len()],
     failures: Counter,
-    files: Family<Labels, Gauge>,
-    readable: Family<Labels, Gauge>,
+    files: [Gauge; STATES.len()],
+    readable: Gauge,
     expiring: [Gauge; 2],
 }
 
 impl KeyMetrics {
     pub(super) fn new(registry: &mut Registry) -> Self {
+        let readable: Gauge =
+            single(registry, "podseal_key_directory_readable", "0 when there is a key directory that cannot be read.");
+        readable.set(1);
         let files = "Key files and Secrets of key files, by how they stand to each other.";
         Self {
             changes: family(registry, "podseal_key_changes", "Changes of key files that were carried out.", |i| {
                 vec![("change", CHANGES[i])]
             }),
             failures: single(registry, "podseal_key_sync_failures", "Writes of key Secrets that failed."),
-            files: register(registry, "podseal_key_files", files, Family::default()),
-            readable: register(
-                registry,
-                "podseal_key_directory_readable",
-                "1 when the key directory can be read, else 0.",
-                Family::default(),
-            ),
+            files: family(registry, "podseal_key_files", files, |i| vec![("state", STATES[i])]),
+            readable,
             expiring: family(registry, "podseal_key_files_expiring", "Keys in key files near or past expiry.", |i| {
                 vec![("when", ["within-30-days", "past"][i])]
             }),
@@ -52,17 +51,16 @@ impl KeyMetrics {
         self.failures.inc();
     }
 
-    /// How many stand in this way to each other; `state` comes from a closed set.
-    pub fn files(&self, state: &'static str, count: usize) {
-        self.files.get_or_create(&vec![("state", state)]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// How many stand in this way to each other; a state that is not known here is not counted.
+    pub fn files(&self, state: &str, count: usize) {
+        for (_, gauge) in STATES.iter().zip(&self.files).filter(|(known, _)| **known == state) {
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
-    /// Whether the directory can be read; `None` when there is none to read.
-    pub fn directory(&self, readable: Option<bool>) {
-        match readable {
-            Some(readable) => drop(self.readable.get_or_create(&Vec::new()).set(i64::from(readable))),
-            None => self.readable.clear(),
-        }
+    /// Whether the directory, if there is one, can be read.
+    pub fn directory(&self, readable: bool) {
+        self.readable.set(i64::from(readable));
     }
 
     /// How many keys expire within 30 days, and how many have.
@@ -74,8 +72,10 @@ impl KeyMetrics {
 
     /// Another replica counts from now on; what was done stays counted.
     pub fn reset(&self) {
-        self.files.clear();
-        self.readable.clear();
+        for gauge in &self.files {
+            gauge.set(0);
+        }
+        self.directory(true);
         self.expiring(0, 0);
     }
 }
