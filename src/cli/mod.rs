@@ -5,6 +5,7 @@ mod check;
 mod crds;
 mod demo;
 mod documents;
+mod keys;
 mod output;
 mod serve;
 
@@ -34,6 +35,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(command) => serve::run(&command, arguments.verbose),
         Command::Check(command) => check::run(&command, arguments.verbose),
         Command::Demo(command) => demo::run(&command, arguments.verbose),
+        Command::Keys(command) => keys::run(&command, arguments.verbose),
         Command::Crds(command) => crds::run(&command),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -149,7 +149,7 @@ async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|e| format!("cannot listen on {address}: {e}"))
 }
 
-async fn kube_config(kubeconfig: Option<&Path>) -> Result<kube::Config, String> {
+pub(super) async fn kube_config(kubeconfig: Option<&Path>) -> Result<kube::Config, String> {
     match kubeconfig {
         None => kube::Config::infer()
             .await
