@@ -12,6 +12,7 @@
 mod differential_cosign;
 mod differential_gpg;
 mod docs;
+mod keys;
 mod layering;
 mod negatives;
 mod quickstart;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         servers::trials(),
         quickstart::trials(),
         negatives::trials(),
+        keys::trials(),
         differential_gpg::trials(),
         differential_cosign::trials(),
     ];
