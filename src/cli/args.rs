@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 use crate::admission::{Enforcement, Templates};
+use crate::controller::keys::KeyUrl;
 
 /// Lets only images with a trusted signature run.
 #[derive(Debug, Parser)]
@@ -31,6 +32,11 @@ pub(super) enum Command {
     /// Show on this machine what podseal does, with nothing installed
     #[command(after_help = "Exit status: 0 every answer was as it must be, 1 otherwise, 64 wrong usage.")]
     Demo(DemoCommand),
+    /// Show the key files of a directory and the Secrets that are kept for them, or withdraw a key
+    #[command(
+        after_help = "Exit status: 0 nothing is amiss, 1 something is, 2 it could not be found out, 64 wrong usage."
+    )]
+    Keys(KeysCommand),
     /// Print the custom resource definitions
     Crds(CrdsCommand),
     /// Ask the API server, without leaving a trace, whether it has podseal judge the Pods of a namespace
@@ -41,6 +47,78 @@ pub(super) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct KeysCommand {
+    #[command(subcommand)]
+    pub(super) action: Option<KeysAction>,
+    #[command(flatten)]
+    pub(super) list: KeysList,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeysAction {
+    /// Show what a directory and the cluster hold, and how they stand to each other (the default)
+    #[command(after_help = KEY_STATES)]
+    List(KeysList),
+    /// Delete the Secret that is kept for a key file
+    ///
+    /// The key counts no longer from then on. It comes back as soon as the controller finds the file (in its directory or
+    /// at its address), so take the file away first; this is for the last key of a directory, and for files that went while
+    /// nobody looked. Only a Secret of podseal's own is deleted, and only in the state that was looked at.
+    Remove(KeysRemove),
+}
+
+/// Behind `podseal keys list --help`.
+const KEY_STATES: &str = "\
+States:
+  in-sync       the Secret holds what the file does
+  missing       there is no Secret yet; made by the controller, within a second or two
+  differs       the Secret holds something else; put right by the controller
+  orphan        a Secret whose file is not there; its keys still count: podseal keys remove
+  foreign       a Secret of that name that is not podseal's, and is left alone
+  unreadable    it cannot be told what the file holds; the Secret stays as it is
+  no-key        the file holds no public key, and its Secret is emptied
+  secret-key    the file holds secret key material, and its Secret is emptied
+  refused       the file's name fits no Secret, or another file has its Secret
+  not-compared  without --dir, or with --no-cluster
+
+Exit status: 0 nothing is amiss, 1 something is, 2 it could not be found out, 64 wrong usage.";
+
+#[derive(Debug, Args)]
+pub(super) struct ClusterArguments {
+    /// Kubeconfig file; without it $KUBECONFIG, ~/.kube/config, or the Pod's service account
+    #[arg(long, value_name = "FILE")]
+    pub(super) kubeconfig: Option<PathBuf>,
+    /// podseal's own namespace
+    #[arg(long, value_name = "NAME", default_value = "registry-system", env = "PODSEAL_NAMESPACE", value_parser = name())]
+    pub(super) own_namespace: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct KeysList {
+    /// Key directory to compare with
+    #[arg(long, value_name = "DIR")]
+    pub(super) dir: Option<PathBuf>,
+    /// Look at the directory alone
+    #[arg(long, requires = "dir")]
+    pub(super) no_cluster: bool,
+    /// How results are printed
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(super) output: Format,
+    #[command(flatten)]
+    pub(super) cluster: ClusterArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct KeysRemove {
+    /// The key file (group1.pgp), its name without extension (group1), or the Secret (sigstore-key-group1)
+    #[arg(value_name = "NAME", value_parser = name())]
+    pub(super) name: String,
+    #[command(flatten)]
+    pub(super) cluster: ClusterArguments,
 }
 
 #[derive(Debug, Args)]
@@ -215,7 +293,7 @@ pub(super) struct ControllerArguments {
     pub(super) keys_dir: Option<PathBuf>,
     /// URL of a key file, kept as if it lay in the key directory
     #[arg(long, value_name = "URL")]
-    pub(super) keys_url: Vec<url::Url>,
+    pub(super) keys_url: Vec<KeyUrl>,
     /// Make a CA and a serving certificate and keep them in this Secret, the CA's key in NAME-ca; without it none are made
     #[arg(long, value_name = "NAME", value_parser = name())]
     pub(super) certificate_secret: Option<String>,

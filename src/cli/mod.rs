@@ -5,6 +5,7 @@ mod check;
 mod crds;
 mod demo;
 mod documents;
+mod keys;
 mod output;
 mod probe;
 mod serve;
@@ -35,6 +36,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(command) => serve::run(&command, arguments.verbose),
         Command::Check(command) => check::run(&command, arguments.verbose),
         Command::Demo(command) => demo::run(&command, arguments.verbose),
+        Command::Keys(command) => keys::run(&command, arguments.verbose),
         Command::Crds(command) => crds::run(&command),
         Command::Probe(command) => probe::run(&command),
         Command::Completions { shell } => {

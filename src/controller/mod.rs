@@ -13,6 +13,7 @@
 //! of a review.
 
 pub mod certificates;
+pub mod keys;
 pub mod lease;
 mod report;
 pub mod schema;

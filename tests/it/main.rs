@@ -15,6 +15,7 @@ mod differential_cosign;
 mod differential_gpg;
 mod docs;
 mod e2e;
+mod keys;
 mod layering;
 mod negatives;
 mod quickstart;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         quickstart::trials(),
         status::trials(),
         negatives::trials(),
+        keys::trials(),
         differential_gpg::trials(),
         differential_cosign::trials(),
         e2e::trials(),

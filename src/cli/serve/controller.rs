@@ -10,7 +10,7 @@ use kube::client::ClientBuilder;
 use super::Base;
 use crate::cli::args::ServeCommand;
 use crate::controller::lease::{Candidate, Fence, FenceLayer, Times};
-use crate::controller::{Context, certificates, schema, status, webhooks, whitelist};
+use crate::controller::{Context, certificates, keys, schema, status, webhooks, whitelist};
 use crate::webhook::{Gate, Routes};
 
 /// A controller that is ready to run.
@@ -29,6 +29,7 @@ struct Parts {
     webhooks: Option<webhooks::Config>,
     schema: schema::Config,
     status: status::Config,
+    keys: keys::Config,
 }
 
 impl Controller {
@@ -49,7 +50,7 @@ impl Controller {
             times: Times::default(),
             fence,
         };
-        let parts = Parts::of(command, context(client), &instance);
+        let parts = Parts::of(command, context(client), &instance)?;
         let armed = webhooks::Armed::default();
         let gate: Gate = match &parts.webhooks {
             Some(_) => {
@@ -80,7 +81,7 @@ impl Controller {
 }
 
 impl Parts {
-    fn of(command: &ServeCommand, context: Context, instance: &str) -> Self {
+    fn of(command: &ServeCommand, context: Context, instance: &str) -> Result<Self, String> {
         let wanted = &command.controller;
         let certificates = wanted.certificate_secret.clone().map(|secret| certificates::Config {
             secret,
@@ -100,7 +101,9 @@ impl Parts {
             shared_namespaces: command.decision.shared_namespace.clone(),
             ..status::Config::new(instance)
         };
-        Self { context, certificates, webhooks, schema: schema::Config { manage: wanted.manage_crds }, status }
+        let keys = keys_config(command)?;
+        let schema = schema::Config { manage: wanted.manage_crds };
+        Ok(Self { context, certificates, webhooks, schema, status, keys })
     }
 
     /// Everything that a leader does, until it is dropped. Each part is a future that does not end.
@@ -109,7 +112,7 @@ impl Parts {
         let certificates = self.certificates.clone().map(|config| certificates::run(context(), config));
         let webhooks = self.webhooks.clone().map(|config| webhooks::run(context(), config));
         tokio::join!(
-            // Keys: OptionFuture::from(keys.map(|config| controller::keys::run(context(), config))),
+            keys::run(context(), self.keys.clone()),
             status::run(context(), self.status.clone()),
             OptionFuture::from(certificates),
             OptionFuture::from(webhooks),
@@ -117,6 +120,18 @@ impl Parts {
             whitelist::run(context()),
         );
     }
+}
+
+/// Where key files come from. What is wrong with the flags is said at the start.
+fn keys_config(command: &ServeCommand) -> Result<keys::Config, String> {
+    let extra_ca = match &command.source.ca_file {
+        Some(path) => Some(std::fs::read(path).map_err(|e| format!("--ca-file {}: {e}", path.display()))?),
+        None => None,
+    };
+    let wanted = &command.controller;
+    let config = keys::Config { directory: wanted.keys_dir.clone(), urls: wanted.keys_url.clone(), extra_ca };
+    config.check().map_err(|e| format!("--keys-url {e}"))?;
+    Ok(config)
 }
 
 /// What tells this replica from others: the Pod's name or the machine's.

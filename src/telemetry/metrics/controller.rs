@@ -1,10 +1,12 @@
 //! What the controller does, a section for each of its parts.
 
+mod keys;
 mod status;
 
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+pub use self::keys::KeyMetrics;
 pub use self::status::{READY_REASONS, StatusMetrics};
 use super::{family, single};
 
@@ -20,6 +22,8 @@ pub struct ControllerMetrics {
     armed: Gauge,
     // CRDs
     crd_outdated: [Gauge; CRDS.len()],
+    /// Key files and their Secrets.
+    pub keys: KeyMetrics,
     /// Statuses of policies.
     pub status: StatusMetrics,
 }
@@ -39,6 +43,7 @@ impl ControllerMetrics {
                 "1 when the served CRD is older than this version's.",
                 |i| vec![("crd", CRDS[i])],
             ),
+            keys: KeyMetrics::new(r),
             status: StatusMetrics::new(r),
         }
     }
