@@ -8,7 +8,7 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams
 use kube::{Api, Client};
 
 use super::compose::{Draft, Found, Target, compose, targets};
-use super::held::{Observed, status};
+use super::held::{Observed, after_write};
 use super::merge::{body, wanted, with_others};
 use super::reader::Reader;
 use super::shadow::Shadow;
@@ -30,8 +30,8 @@ pub(super) struct Task {
 pub(super) enum Written {
     /// It was stored already.
     Same,
-    /// It was written; this is what is stored now.
-    Now(Option<PolicyStatus>),
+    /// It was written; this is the object now.
+    Now(Box<Observed>),
     /// The object is gone, or is another one now; the watch says more.
     Gone,
     /// It could not be written.
@@ -79,7 +79,7 @@ impl Task {
             answer = api.patch_status(&id.name, &params, &Patch::Merge(&body)).await;
         }
         match answer {
-            Ok(object) => Written::Now(status(&object.data)),
+            Ok(object) => Written::Now(Box::new(after_write(&self.observed, &object))),
             Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Written::Gone,
             Err(error) => Written::Failed(error),
         }

@@ -44,8 +44,8 @@ impl Worker {
         if let Some(held) = self.policies.get_mut(&id)
             && held.observed.same_spec(&observed)
         {
-            // Mostly the echo of an own write.
-            if held.observed.status != observed.status {
+            // Mostly the echo of an own write, or of what came before it.
+            if !observed.is_old_beside(&held.observed) && held.observed.status != observed.status {
                 let calm = held.written.map_or(now, |written| now.max(written + CALM));
                 held.observed = Arc::new(observed);
                 self.queue.schedule(&id, calm);
@@ -153,10 +153,9 @@ impl Worker {
         let until = draft.until.and_then(|until| until.duration_since(SystemTime::now()).ok());
         self.queue.schedule(&id, now + until.unwrap_or(LONGEST).clamp(PACE, LONGEST));
         for (target, material) in found {
-            if let Ok(material) = material
-                && (id.namespace.is_none() || self.reader.is_watched(&target))
-            {
-                self.tally.keys(&target, &material);
+            // A namespace may name what is synced; that it may not name something says nothing of its keys.
+            if id.namespace.is_none() || (material.is_ok() && self.reader.is_watched(&target)) {
+                self.tally.keys(&target, material.as_ref().ok());
             }
         }
         if held.reason != Some(draft.reason) {
@@ -166,12 +165,14 @@ impl Worker {
         self.tally.set(&id, Some(draft.reason));
         match written {
             Written::Same => held.failures = 0,
-            Written::Now(status) => {
+            Written::Now(object) => {
                 self.context.metrics.controller.status.written(true);
                 held.failures = 0;
                 held.written = Some(now);
-                // So that the watch's echo is known for what it is.
-                held.observed = Arc::new(Observed { status, ..(*held.observed).clone() });
+                // So that the watch's echo is known for what it is; unless the watch has seen more by now.
+                if held.observed.same_spec(&object) && !object.is_old_beside(&held.observed) {
+                    held.observed = Arc::new(*object);
+                }
             }
             Written::Gone => self.retry(&id, now),
             Written::Failed(error) => self.failed(&id, &error, now),
