@@ -41,14 +41,14 @@ impl Leader {
         let metrics = Arc::new(Metrics::new());
         let file = kube::config::Kubeconfig::read_from(cluster.kubeconfig(User::Podseal)).unwrap();
         let of_leader = metrics.clone();
-        let _inside = runtime.enter();
+        let inside = runtime.enter();
         runtime.spawn(async move {
             let options = kube::config::KubeConfigOptions::default();
             let kubernetes = kube::Config::from_custom_kubeconfig(file, &options).await.unwrap();
             let client = kube::Client::try_from(kubernetes).unwrap();
             run(Context::new(client, OWN_NAMESPACE, &config.instance, of_leader), config.clone()).await;
         });
-        drop(_inside);
+        drop(inside);
         Self { metrics, _runtime: runtime }
     }
 }

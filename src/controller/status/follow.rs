@@ -83,11 +83,11 @@ pub(super) async fn follow_as<K, T, N>(
 
 /// No such resource, or forbidden: once that is over, only a list says what is there.
 fn refused(error: &watcher::Error) -> bool {
-    let status = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => status,
-        _ => return false,
+    use watcher::Error::{InitialListFailed, WatchError, WatchStartFailed};
+    let (InitialListFailed(kube::Error::Api(status)) | WatchStartFailed(kube::Error::Api(status)) | WatchError(status)) =
+        error
+    else {
+        return false;
     };
     matches!(status.code, 403 | 404)
 }

@@ -17,6 +17,8 @@ const MAX_REGISTRY: usize = 301;
 #[derive(Debug, Clone)]
 pub(super) struct Observed {
     pub(super) uid: String,
+    /// The resource version, by which two states of one object have an order; 0 when it cannot be read as a number.
+    pub(super) version: u64,
     pub(super) generation: Option<i64>,
     pub(super) policy: Arc<Policy>,
     /// The entries' registries as written; empty where there is none.
@@ -35,11 +37,17 @@ impl Observed {
         };
         Self {
             uid: object.uid().unwrap_or_default(),
+            version: version(object),
             generation: object.metadata.generation,
             registries: registries(&object.data),
             status: status(&object.data),
             policy: Arc::new(read_policy(id, &object.data)),
         }
+    }
+
+    /// Whether it is an earlier state of the same object, or the same one.
+    pub(super) fn is_old_beside(&self, other: &Self) -> bool {
+        self.uid == other.uid && self.version != 0 && self.version <= other.version
     }
 
     /// Whether nothing but the status may have changed.
@@ -48,8 +56,18 @@ impl Observed {
     }
 }
 
+/// The resource version as a number; 0 when it is none.
+fn version(object: &DynamicObject) -> u64 {
+    object.resource_version().and_then(|version| version.parse().ok()).unwrap_or_default()
+}
+
+/// The state after an own write.
+pub(super) fn after_write(before: &Observed, object: &DynamicObject) -> Observed {
+    Observed { version: version(object), status: status(&object.data), ..before.clone() }
+}
+
 /// The status as stored; `None` when there is none or when it is not of the known form.
-pub(super) fn status(object: &Value) -> Option<PolicyStatus> {
+fn status(object: &Value) -> Option<PolicyStatus> {
     let status = object.get("status")?;
     <PolicyStatus as serde::Deserialize>::deserialize(status).ok()
 }

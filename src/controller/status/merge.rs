@@ -55,7 +55,15 @@ fn holds(stored: &PolicyStatus, wanted: &PolicyStatus) -> bool {
         && wanted.conditions.iter().all(|condition| stored.conditions.contains(condition))
 }
 
-/// The body of a server-side apply. With the uid, so that it never lands on a new object of the same name.
+/// The status with the conditions that others stored, for a write that replaces the whole list.
+pub(super) fn with_others(status: &PolicyStatus, stored: Option<&PolicyStatus>) -> PolicyStatus {
+    let mut whole = status.clone();
+    let stored = stored.into_iter().flat_map(|stored| &stored.conditions);
+    whole.conditions.extend(stored.filter(|condition| ![READY, SHADOWED].contains(&condition.type_.as_str())).cloned());
+    whole
+}
+
+/// The body of a write. With the uid, so that it never lands on a new object of the same name.
 pub(super) fn body(id: &PolicyId, uid: &str, status: &PolicyStatus) -> Value {
     let kind = if id.namespace.is_some() { "RegistrySecurityPolicy" } else { "ClusterRegistrySecurityPolicy" };
     let mut metadata = json!({"name": &*id.name, "uid": uid});
@@ -117,6 +125,8 @@ mod tests {
         let mut stored = first.clone();
         stored.conditions.insert(0, Condition { type_: "Theirs".to_owned(), ..first.conditions[0].clone() });
         assert_eq!(wanted(&same, Some(1), Some(&stored), at(200)), None);
+        let whole: Vec<_> = with_others(&first, Some(&stored)).conditions.into_iter().map(|c| c.type_).collect();
+        assert_eq!(whole, [READY, SHADOWED, "Theirs"]);
         let changes: [fn(&mut PolicyStatus); 5] = [
             |status| status.conditions[0].message.push('x'),
             |status| status.conditions.truncate(1),

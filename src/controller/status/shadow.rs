@@ -65,7 +65,7 @@ pub(super) fn shadows(policies: &[Arc<Policy>], restrict: bool) -> HashMap<Polic
             own = Places::new(group);
             &own
         };
-        let rest_denied = !cluster.any && !(places.any && !restrict);
+        let rest_denied = !(cluster.any || places.any && !restrict);
         for policy in group {
             let mut shadow = Shadow { rest_denied, ..Shadow::default() };
             for entry in &policy.entries {
@@ -105,7 +105,8 @@ fn restricted(cluster: &Places<'_>, entry: &Entry, shadow: &mut Shadow) {
 /// Scopes in an order in which those inside another one follow it: hosts from their end, then paths.
 #[derive(Debug, Default)]
 struct Places<'a> {
-    places: BTreeMap<(String, &'a str), Vec<&'a Entry>>,
+    /// By host and path.
+    entries: BTreeMap<(String, &'a str), Vec<&'a Entry>>,
     scopes: HashSet<&'a Scope>,
     any: bool,
 }
@@ -117,7 +118,7 @@ impl<'a> Places<'a> {
             all.scopes.insert(&entry.scope);
             match host_key(&entry.scope.host) {
                 None => all.any = true,
-                Some(host) => all.places.entry((host, &entry.scope.path)).or_default().push(entry),
+                Some(host) => all.entries.entry((host, &entry.scope.path)).or_default().push(entry),
             }
         }
         all
@@ -129,7 +130,7 @@ impl<'a> Places<'a> {
         let exact = matches!(scope.host, HostPattern::Exact(_));
         // Of an exact host only the paths below are inside; of a pattern, all hosts that end alike.
         let first = if exact { (key.clone(), &*scope.path) } else { (key.clone(), "") };
-        let from = self.places.range::<(String, &str), _>((Bound::Included(first), Bound::Unbounded));
+        let from = self.entries.range::<(String, &str), _>((Bound::Included(first), Bound::Unbounded));
         let inside = from.take_while(|((host, path), _)| {
             if exact { *host == key && path.starts_with(&*scope.path) } else { host.starts_with(&key) }
         });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use super::compose::Target;
-use super::material::Material;
+use super::material::{Material, Purpose};
 use super::reason::Reason;
 use crate::domain::policy::{ObjectRef, PolicyId};
 use crate::telemetry::Metrics;
@@ -45,10 +45,15 @@ impl Tally {
         }
     }
 
-    /// The keys of an object that the administrator keeps.
-    pub(super) fn keys(&mut self, target: &Target, material: &Arc<Material>) {
-        let known = self.keys.get(&target.reference);
-        if material.keys.is_empty() || known.is_some_and(|known| Arc::ptr_eq(known, material)) {
+    /// The `OpenPGP` keys of an object that the administrator keeps, as of now; other keys carry no dates.
+    pub(super) fn keys(&mut self, target: &Target, material: Option<&Arc<Material>>) {
+        if target.purpose != Purpose::Gpg {
+            return;
+        }
+        let Some(material) = material.filter(|material| !material.keys.is_empty()) else {
+            return self.forget(&target.reference);
+        };
+        if self.keys.get(&target.reference).is_some_and(|known| Arc::ptr_eq(known, material)) {
             return;
         }
         let source = target.reference.to_string();
@@ -60,7 +65,7 @@ impl Tally {
         self.keys.insert(target.reference.clone(), material.clone());
     }
 
-    /// No policy names the object any more.
+    /// No policy names the object any more, or it holds no keys any more.
     pub(super) fn forget(&mut self, reference: &ObjectRef) {
         if self.keys.remove(reference).is_some() {
             self.metrics.forget_keys(&reference.to_string());
@@ -70,6 +75,9 @@ impl Tally {
 
 impl Drop for Tally {
     fn drop(&mut self) {
+        for reference in self.keys.keys() {
+            self.metrics.forget_keys(&reference.to_string());
+        }
         for place in 0..READY_REASONS.len() {
             self.metrics.controller.status.policies(place, 0);
         }

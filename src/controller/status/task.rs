@@ -8,8 +8,8 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams
 use kube::{Api, Client};
 
 use super::compose::{Draft, Found, Target, compose, targets};
-use super::held::{Observed, status};
-use super::merge::{body, wanted};
+use super::held::{Observed, after_write};
+use super::merge::{body, wanted, with_others};
 use super::reader::Reader;
 use super::shadow::Shadow;
 use crate::api::{GROUP, PolicyKind, PolicyStatus, VERSION};
@@ -30,8 +30,8 @@ pub(super) struct Task {
 pub(super) enum Written {
     /// It was stored already.
     Same,
-    /// It was written; this is what is stored now.
-    Now(Option<PolicyStatus>),
+    /// It was written; this is the object now.
+    Now(Box<Observed>),
     /// The object is gone, or is another one now; the watch says more.
     Gone,
     /// It could not be written.
@@ -65,10 +65,21 @@ impl Task {
 
     async fn write(&self, status_now: &PolicyStatus) -> Written {
         let id = &self.observed.policy.id;
-        let body = body(id, &self.observed.uid, status_now);
+        let api = api(self.client.clone(), id);
+        let body_now = body(id, &self.observed.uid, status_now);
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        match api(self.client.clone(), id).patch_status(&id.name, &params, &Patch::Apply(&body)).await {
-            Ok(object) => Written::Now(status(&object.data)),
+        let mut answer = api.patch_status(&id.name, &params, &Patch::Apply(&body_now)).await;
+        if let Err(kube::Error::Api(error)) = &answer
+            && matches!(error.code, 422 | 500)
+        {
+            // An object that does not fit its schema, stored before there was one, cannot be applied to at all.
+            let whole = with_others(status_now, self.observed.status.as_ref());
+            let body = body(id, &self.observed.uid, &whole);
+            let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+            answer = api.patch_status(&id.name, &params, &Patch::Merge(&body)).await;
+        }
+        match answer {
+            Ok(object) => Written::Now(Box::new(after_write(&self.observed, &object))),
             Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Written::Gone,
             Err(error) => Written::Failed(error),
         }

@@ -1,8 +1,10 @@
 //! What changed, which policies it touches, and the work on them: so many at once, each at most so often.
 
+mod changes;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use futures::StreamExt;
@@ -14,13 +16,12 @@ use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
-use tracing::{info, warn};
 
 use super::Config;
 use super::compose::{Target, targets};
 use super::follow::{Change, follow, follow_as};
 use super::held::Observed;
-use super::material::{LONGEST, Materials, Purpose};
+use super::material::{LONGEST, Materials};
 use super::queue::Queue;
 use super::reader::Reader;
 use super::reason::Reason;
@@ -33,7 +34,7 @@ use crate::cluster::SecretData;
 use crate::cluster::remote::RemoteObjects;
 use crate::cluster::watch::{OwnSecrets, secret_data};
 use crate::controller::Context;
-use crate::domain::policy::{ObjectRef, Policy, PolicyId};
+use crate::domain::policy::{Policy, PolicyId};
 use crate::fault::Fault;
 
 /// Policies worked on at the same time, and objects looked at.
@@ -239,174 +240,5 @@ impl Worker {
     fn interval(&self) -> Duration {
         let many = u32::try_from(self.references.len()).unwrap_or(u32::MAX) / LOOKS_PER_SECOND;
         self.config.poll.max(Duration::from_secs(many.into()))
-    }
-
-    fn policies_changed(&mut self, kind: PolicyKind, change: Change<Observed>) {
-        match change {
-            Change::All(objects) => {
-                let there: HashSet<PolicyId> = objects.iter().map(|o| o.policy.id.clone()).collect();
-                let cluster = kind == PolicyKind::Cluster;
-                let of_kind = self.policies.keys().filter(|id| id.namespace.is_none() == cluster);
-                let gone: Vec<PolicyId> = of_kind.filter(|id| !there.contains(*id)).cloned().collect();
-                gone.iter().for_each(|id| self.remove(id));
-                objects.into_iter().for_each(|object| self.put(object));
-                self.complete[usize::from(!cluster)] = true;
-            }
-            Change::Put(object) => self.put(object),
-            Change::Gone(object) => self.remove(&object.policy.id),
-        }
-    }
-
-    fn put(&mut self, observed: Observed) {
-        let id = observed.policy.id.clone();
-        let now = Instant::now();
-        if let Some(held) = self.policies.get_mut(&id)
-            && held.observed.same_spec(&observed)
-        {
-            // Mostly the echo of an own write.
-            if held.observed.status != observed.status {
-                let calm = held.written.map_or(now, |written| now.max(written + CALM));
-                held.observed = Arc::new(observed);
-                self.queue.schedule(&id, calm);
-            }
-            return;
-        }
-        let before = self.policies.remove(&id);
-        let same_object = before.filter(|held| held.observed.uid == observed.uid);
-        let written = same_object.as_ref().and_then(|held| held.written);
-        let reason = same_object.and_then(|held| held.reason);
-        if reason.is_none() {
-            self.tally.set(&id, None);
-        }
-        let held = Held { observed: Arc::new(observed), shadow: None, reason, written, failures: 0 };
-        self.policies.insert(id.clone(), held);
-        self.waiting.insert(id);
-        self.shadows_due.get_or_insert(now + GATHER);
-    }
-
-    fn remove(&mut self, id: &PolicyId) {
-        if self.policies.remove(id).is_some() {
-            self.queue.forget(id);
-            self.waiting.remove(id);
-            self.tally.set(id, None);
-            self.refer(id, Vec::new());
-            self.shadows_due.get_or_insert(Instant::now() + GATHER);
-        }
-    }
-
-    fn secrets_changed(&mut self, change: Change<(String, Arc<SecretData>)>) {
-        let before = self.secrets.clone();
-        match change {
-            Change::All(secrets) => {
-                self.secrets = secrets.into_iter().collect();
-                self.complete[2] = true;
-            }
-            Change::Put((name, secret)) => _ = self.secrets.insert(name, secret),
-            Change::Gone((name, _)) => _ = self.secrets.remove(&name),
-        }
-        self.own.store(Some(Arc::new(self.secrets.clone())));
-        let content = |secret: Option<&Arc<SecretData>>| secret.map(|s| (s.hash, s.synced_key));
-        let names: HashSet<&String> = before.keys().chain(self.secrets.keys()).collect();
-        let changed = names.into_iter().filter(|name| content(before.get(*name)) != content(self.secrets.get(*name)));
-        let changed: Vec<String> = changed.cloned().collect();
-        for name in changed {
-            let reference = ObjectRef { namespace: self.context.namespace.clone(), name: name.as_str().into() };
-            for purpose in Purpose::ALL {
-                self.touch(&Target { purpose, reference: reference.clone() });
-            }
-        }
-    }
-
-    /// Has the policies that name an object worked on, and no others.
-    fn touch(&mut self, target: &Target) {
-        let now = Instant::now();
-        for id in self.references.naming(target) {
-            let written = self.policies.get(id).and_then(|held| held.written);
-            self.queue.schedule(id, written.map_or(now, |written| now.max(written + PACE)));
-        }
-    }
-
-    fn looked(&mut self, (target, result): LookDone) {
-        self.looks_due.done(&target);
-        if self.references.naming(&target).next().is_none() {
-            return;
-        }
-        self.looks_due.schedule(&target, Instant::now() + self.interval());
-        let look = match result {
-            Ok(Some(secret)) => Look::Content(secret.hash, secret.synced_key),
-            Ok(None) => Look::Absent,
-            Err(fault) if !fault.kind().retryable() => Look::Refused,
-            // Nothing is known now that was not known before.
-            Err(_) => return,
-        };
-        // The first look comes after the policy was worked on, which may have been long before a change.
-        if self.seen.insert(target.clone(), look.clone()) != Some(look) {
-            self.touch(&target);
-        }
-    }
-
-    fn shaded(&mut self, mut found: HashMap<PolicyId, Shadow>) {
-        let now = Instant::now();
-        let waiting = std::mem::take(&mut self.waiting);
-        for (id, held) in &mut self.policies {
-            let Some(shadow) = found.remove(id) else {
-                // It came while this was worked out, or that failed.
-                if waiting.contains(id) {
-                    self.waiting.insert(id.clone());
-                    self.shadows_due.get_or_insert(now + GATHER);
-                }
-                continue;
-            };
-            if waiting.contains(id) || held.shadow.as_deref() != Some(&shadow) {
-                held.shadow = Some(Arc::new(shadow));
-                self.queue.schedule(id, held.written.map_or(now, |written| now.max(written + PACE)));
-            }
-        }
-    }
-
-    fn finish(&mut self, done: Done) {
-        let Done { id, draft, found, written } = done;
-        self.queue.done(&id);
-        let Some(held) = self.policies.get_mut(&id) else { return };
-        let now = Instant::now();
-        let until = draft.until.and_then(|until| until.duration_since(SystemTime::now()).ok());
-        self.queue.schedule(&id, now + until.unwrap_or(LONGEST).clamp(PACE, LONGEST));
-        for (target, material) in found {
-            if let Ok(material) = material
-                && (id.namespace.is_none() || self.reader.is_watched(&target))
-            {
-                self.tally.keys(&target, &material);
-            }
-        }
-        if held.reason != Some(draft.reason) {
-            info!(policy = %id, ready = draft.reason.ready(), reason = draft.reason.label(), detail = draft.message, "policy status");
-        }
-        held.reason = Some(draft.reason);
-        self.tally.set(&id, Some(draft.reason));
-        match written {
-            Written::Same => held.failures = 0,
-            Written::Now(status) => {
-                self.context.metrics.controller.status.written(true);
-                held.failures = 0;
-                held.written = Some(now);
-                // So that the watch's echo is known for what it is.
-                held.observed = Arc::new(Observed { status, ..(*held.observed).clone() });
-            }
-            Written::Gone => self.queue.schedule(&id, now + FIRST_RETRY),
-            Written::Failed(error) => self.failed(&id, &error, now),
-        }
-    }
-
-    fn failed(&mut self, id: &PolicyId, error: &kube::Error, now: Instant) {
-        self.context.metrics.controller.status.written(false);
-        if let Some(held) = self.policies.get_mut(id) {
-            let pause = FIRST_RETRY * 2_u32.saturating_pow(held.failures.min(10));
-            held.failures += 1;
-            self.queue.schedule(id, now + pause.min(LAST_RETRY));
-        }
-        if self.complained.is_none_or(|last| last.elapsed() > QUIET) {
-            self.complained = Some(now);
-            warn!(policy = %id, "a policy's status could not be written: {error}");
-        }
     }
 }

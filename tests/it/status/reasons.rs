@@ -2,6 +2,7 @@
 
 use super::{Leader, Policy, World, config};
 use crate::support::cluster::{Cluster, OWN_NAMESPACE};
+use crate::support::process::eventually;
 use crate::support::signer::{CosignKey, Gpg, KeySpec};
 
 /// Policies of both kinds that name what lies in this namespace.
@@ -117,6 +118,12 @@ fn keys_are_listed_with_fingerprint_source_expiry_and_holders() {
         assert_eq!(cosign["source"], format!("k8s://{namespace}/cosign/cosign.pub"));
         assert_eq!(keys.len(), 3);
     }
+    let series =
+        format!("podseal_key_expiry_timestamp_seconds{{key=\"{}\",source=\"k8s://{namespace}/", ends.fingerprint);
+    let counted = || World::shared().leader.metrics.encode().contains(&series);
+    assert!(counted());
+    cluster.kubectl(&["-n", &namespace, "delete", "secret", "gpg"]).succeeded();
+    eventually("the keys are counted no more", || !counted());
 }
 
 fn e22_a_key_that_expires_is_told_of_at_that_time_though_nothing_changes() {

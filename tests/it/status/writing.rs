@@ -1,11 +1,11 @@
 //! How often statuses are written, and what becomes of what others write.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::{Leader, MANAGER, Policy, World, config, managers, settled, versions};
-use crate::support::cluster::{Cluster, OWN_NAMESPACE};
+use crate::support::cluster::{Cluster, OWN_NAMESPACE, User};
 use crate::support::process::within;
 use crate::support::signer::CosignKey;
 
@@ -122,6 +122,38 @@ fn two_leaders_say_the_same_and_never_fight() {
     assert_eq!(versions(&cluster), before);
 }
 
+fn a_thousand_policies_follow_one_secret_in_a_bounded_time_and_are_then_left_alone() {
+    const MANY: usize = 1000;
+    let cluster = Cluster::start();
+    let namespace = cluster.bare_namespace("many");
+    let policy = |i: usize| {
+        format!(
+            "---\napiVersion: tmax.io/v1\nkind: RegistrySecurityPolicy\nmetadata: {{name: p{i}, namespace: {namespace}}}\n\
+             spec: {{registries: [{{registry: r{i}.invalid, signCheck: true, cosignKeyRef: 'k8s://{namespace}/key'}}]}}\n"
+        )
+    };
+    let all: String = (0..MANY).map(policy).collect();
+    cluster.kubectl_as(User::Admin, &["create", "--validate=false", "-f", "-"], &all).succeeded();
+    let leader = Leader::start(&cluster, config("leader"));
+    let count = |ready: &str, reason: &str| {
+        let line = format!("podseal_policy_ready{{ready=\"{ready}\",reason=\"{reason}\"}} {MANY}\n");
+        leader.metrics.encode().contains(&line)
+    };
+    let followed = |what: &str, ready: &str, reason: &str| {
+        let started = Instant::now();
+        let done = within(Duration::from_secs(120), || count(ready, reason).then_some(()));
+        assert!(done.is_some(), "{what}: {}", leader.metrics.encode());
+        eprintln!("{what}: {:?} for {MANY} policies", started.elapsed());
+    };
+    followed("first statuses", "False", "SecretNotFound");
+    cluster.secret(&namespace, "key", &[("cosign.pub", CosignKey::new().public.as_bytes())]);
+    followed("a Secret that came", "True", "Usable");
+    let before = settled(&cluster);
+    assert_eq!(before.len(), MANY);
+    std::thread::sleep(CALM);
+    assert_eq!(versions(&cluster), before);
+}
+
 fn c11_c12_bad_and_risky_lines_of_the_whitelist_are_events_on_it() {
     let cluster = &World::shared().cluster;
     cluster.whitelist(&["good.invalid/*", "a b", "nginx"], &["Not_A_Namespace"]);
@@ -145,5 +177,6 @@ crate::tests! {
     what_others_write_into_a_status_is_put_right_and_their_conditions_are_theirs,
     a_status_is_written_once_and_its_time_stays_while_it_says_the_same,
     two_leaders_say_the_same_and_never_fight,
+    a_thousand_policies_follow_one_secret_in_a_bounded_time_and_are_then_left_alone,
     c11_c12_bad_and_risky_lines_of_the_whitelist_are_events_on_it,
 }

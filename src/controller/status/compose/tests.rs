@@ -21,6 +21,7 @@ fn key(unusable: Option<(&str, bool)>) -> Key {
     }
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "the form in which it is found")]
 fn keys(keys: Vec<Key>) -> Result<Arc<Material>, Trouble> {
     Ok(Arc::new(Material { keys, ..Material::default() }))
 }
