@@ -9,6 +9,7 @@
 // Tests say what they expect by panicking; clippy's own exception for tests does not see functions without `#[test]`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+mod controller;
 mod differential_cosign;
 mod differential_gpg;
 mod docs;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         servers::trials(),
         quickstart::trials(),
         negatives::trials(),
+        controller::trials(),
         differential_gpg::trials(),
         differential_cosign::trials(),
     ];
