@@ -55,6 +55,18 @@ impl Source {
     }
 }
 
+impl Source {
+    /// As roles call it.
+    pub fn resource(self) -> &'static str {
+        match self {
+            Self::ClusterPolicies => "clusterregistrysecuritypolicies.tmax.io",
+            Self::NamespacedPolicies => "registrysecuritypolicies.tmax.io",
+            Self::Whitelist => "configmaps",
+            Self::Keys => "secrets",
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Known {
     policies: BTreeMap<PolicyId, Policy>,

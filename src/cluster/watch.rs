@@ -16,20 +16,25 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_objects};
 use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::objects::{SYNCED_KEY_LABEL, SYNCED_KEY_PREFIX, SecretData};
 use super::snapshot::{Inputs, Source};
 use crate::api::{GROUP, VERSION, read_policy};
 use crate::domain::policy::{Policy, PolicyId};
 use crate::domain::whitelist::Whitelist;
+use crate::fault::causes;
 use crate::telemetry::Metrics;
 
 /// The whitelist `ConfigMap`'s name.
 pub const WHITELIST_NAME: &str = "image-validation-webhook-whitelist";
+/// The type of the Secret in which the controller keeps the keys of its authorities: what answers reviews never reads it.
+pub const AUTHORITY_TYPE: &str = "podseal.io/certificate-authority";
 /// Before a watch that was refused is begun anew: at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// The same trouble with a resource is told once in this time.
+const REPEAT: Duration = Duration::from_secs(60);
 /// Events that are ready at once are taken together, so that a burst rebuilds the index once.
 const BURST: usize = 512;
 
@@ -113,7 +118,7 @@ async fn watch_whitelist(client: Client, namespace: &str, inputs: Arc<Inputs>, m
 async fn watch_secrets(client: Client, namespace: &str, inputs: Arc<Inputs>, own: OwnSecrets, metrics: Arc<Metrics>) {
     let api: Api<Secret> = Api::namespaced(client, namespace);
     // Helm keeps whole releases in Secrets of its own type; they are large and never hold keys.
-    let config = watcher::Config::default().fields("type!=helm.sh/release.v1");
+    let config = watcher::Config::default().fields(&format!("type!=helm.sh/release.v1,type!={AUTHORITY_TYPE}"));
     let mut known: HashMap<String, Arc<SecretData>> = HashMap::new();
     follow(api, config, Source::Keys, &inputs, &metrics, |change| {
         match change {
@@ -160,7 +165,7 @@ async fn follow<K>(
 ) where
     K: kube::Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
-    let mut pause = FIRST_PAUSE;
+    let (mut pause, mut said) = (FIRST_PAUSE, Said::default());
     loop {
         // Boxed: a watch is long-lived and large, and there are few.
         let stream = watch_objects(api.clone(), config.clone()).default_backoff().ready_chunks(BURST);
@@ -183,7 +188,7 @@ async fn follow<K>(
                     }
                     Ok(Event::Apply(object)) => changes.push((object, true)),
                     Ok(Event::Delete(object)) => changes.push((object, false)),
-                    Err(error) => refused |= report(source, inputs, metrics, &error),
+                    Err(error) => refused |= report(source, inputs, metrics, &error, &mut said),
                 }
             }
             if !changes.is_empty() {
@@ -202,21 +207,54 @@ async fn follow<K>(
 
 /// Logs the error, and says whether the API server refused the resource: no such resource, or forbidden. If it refused
 /// the list, nothing is known any more; anything else leaves the last state in force.
-fn report(source: Source, inputs: &Inputs, metrics: &Metrics, error: &watcher::Error) -> bool {
+fn report(source: Source, inputs: &Inputs, metrics: &Metrics, error: &watcher::Error, said: &mut Said) -> bool {
     let (status, list) = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status)) => (Some(status.code), true),
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) => (Some(status), true),
         watcher::Error::WatchStartFailed(kube::Error::Api(status)) | watcher::Error::WatchError(status) => {
-            (Some(status.code), false)
+            (Some(status), false)
         }
         _ => (None, false),
     };
-    warn!(resource = source.label(), status, "watch: {error}");
-    let refused = matches!(status, Some(403 | 404));
+    let code = status.map(|status| status.code);
+    let text = status.map_or_else(|| causes(error), |status| words(source, status));
+    // A watch that is too old is taken up again with a list, as it should be.
+    if code == Some(410) {
+        debug!(resource = source.label(), "watch: {text}");
+    } else if said.is_new(&text, Instant::now()) {
+        warn!(resource = source.label(), status = code, "watch: {text}");
+    }
+    let refused = matches!(code, Some(403 | 404));
     if refused && list {
         inputs.set_synced(source, false);
         metrics.watch(source.label(), false);
     }
     refused
+}
+
+/// What the API server has against it, and what to do.
+fn words(source: Source, status: &kube::core::Status) -> String {
+    let message = if status.message.is_empty() { &status.reason } else { &status.message };
+    match (status.code, source) {
+        (404, Source::ClusterPolicies | Source::NamespacedPolicies) => {
+            format!("{} is not installed: podseal crds | kubectl apply -f - ({message})", source.label())
+        }
+        (403, _) => format!("podseal's role lacks list and watch on {}: {message}", source.resource()),
+        _ => message.clone(),
+    }
+}
+
+/// What was said of one resource, so that the same is not said again before a minute is over.
+#[derive(Debug, Default)]
+struct Said(Option<(String, Instant)>);
+
+impl Said {
+    fn is_new(&mut self, text: &str, now: Instant) -> bool {
+        if self.0.as_ref().is_some_and(|(last, at)| last == text && now.duration_since(*at) < REPEAT) {
+            return false;
+        }
+        self.0 = Some((text.to_owned(), now));
+        true
+    }
 }
 
 #[cfg(test)]

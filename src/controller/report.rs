@@ -5,6 +5,8 @@ use std::time::Duration;
 use kube::Error;
 use tokio::time::Instant;
 
+use crate::fault::causes;
+
 /// How long the same trouble is not told again.
 const REST: Duration = Duration::from_secs(60);
 
@@ -17,15 +19,7 @@ pub fn describe(error: &Error) -> String {
             status.message.clone()
         };
     }
-    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-    let mut parts: Vec<String> = Vec::new();
-    for cause in causes.map(ToString::to_string) {
-        // Many errors repeat their cause.
-        if !parts.iter().any(|part| part.contains(&cause)) {
-            parts.push(cause);
-        }
-    }
-    parts.join(": ")
+    causes(error)
 }
 
 /// Lets the same text pass once a minute.
@@ -63,14 +57,18 @@ mod tests {
     fn the_same_is_said_once_a_minute_and_something_else_at_once() {
         let (mut quiet, start) = (Quiet::default(), Instant::now());
         let mut says = |text, seconds| quiet.says_at(text, start + Duration::from_secs(seconds));
-        assert_eq!([says("a", 0), says("a", 59), says("a", 60), says("b", 61), says("a", 62)], [true, false, true, true, true]);
+        assert_eq!(
+            [says("a", 0), says("a", 59), says("a", 60), says("b", 61), says("a", 62)],
+            [true, false, true, true, true]
+        );
         assert!(quiet.reset() && !quiet.reset());
         assert!(quiet.says_at("a", start + Duration::from_secs(63)));
     }
 
     #[test]
     fn the_api_servers_own_words_are_told() {
-        let refused = Error::Api(Box::new(kube::core::Status::failure("leases is forbidden", "Forbidden").with_code(403)));
+        let refused =
+            Error::Api(Box::new(kube::core::Status::failure("leases is forbidden", "Forbidden").with_code(403)));
         assert_eq!(describe(&refused), "leases is forbidden");
         let silent = Error::Api(Box::new(kube::core::Status::failure("", "Gone").with_code(410)));
         assert_eq!(describe(&silent), "the API server answered 410 Gone");

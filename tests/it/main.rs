@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod chart;
+mod controller;
 mod differential_cosign;
 mod differential_gpg;
 mod docs;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         servers::trials(),
         quickstart::trials(),
         negatives::trials(),
+        controller::trials(),
         differential_gpg::trials(),
         differential_cosign::trials(),
     ];

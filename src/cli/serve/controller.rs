@@ -1,27 +1,63 @@
 //! Wiring of the controller.
 
 use std::future::Future;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
+
+use futures::future::OptionFuture;
+use kube::client::ClientBuilder;
 
 use super::Base;
 use crate::cli::args::ServeCommand;
-use crate::controller::Context;
+use crate::controller::lease::{Candidate, Fence, FenceLayer, Times};
+use crate::controller::{Context, certificates, schema, webhooks, whitelist};
 use crate::webhook::{Gate, Routes};
 
 /// A controller that is ready to run.
 pub(super) struct Controller {
-    context: Context,
+    candidate: Candidate,
+    parts: Parts,
+    armed: webhooks::Armed,
     routes: Routes,
+}
+
+/// What the leader does.
+struct Parts {
+    /// With a client that writes only while this replica leads.
+    context: Context,
+    certificates: Option<certificates::Config>,
+    webhooks: Option<webhooks::Config>,
+    schema: schema::Config,
 }
 
 impl Controller {
     /// Makes everything that can fail.
-    pub(super) fn prepare(_command: &ServeCommand, base: &Base) -> Result<Self, String> {
-        let instance = std::env::var("POD_NAME").unwrap_or_else(|_| "podseal".to_owned());
-        let context = Context::new(base.client.clone(), &base.namespace, &instance, base.metrics.clone());
-        let gate: Gate = Arc::new(|| Ok(()));
-        let routes = Routes::of_probes(gate, base.metrics.clone());
-        Ok(Self { context, routes })
+    pub(super) fn prepare(command: &ServeCommand, base: &Base) -> Result<Self, String> {
+        let instance = instance();
+        let fence = Fence::new();
+        let client = ClientBuilder::try_from(base.kubernetes.clone())
+            .map_err(|e| format!("the Kubernetes client cannot be set up: {e}"))?
+            .with_layer(&FenceLayer(fence.clone()))
+            .build();
+        let context = |client| Context::new(client, &base.namespace, &instance, base.metrics.clone());
+        let candidate = Candidate {
+            context: context(base.client.clone()),
+            lease: command.controller.lease.clone(),
+            // The same Pod after a restart is another candidate: what the one before began may still be under way.
+            identity: format!("{instance}_{:016x}", std::hash::RandomState::new().build_hasher().finish()),
+            times: Times::default(),
+            fence,
+        };
+        let parts = Parts::of(command, context(client));
+        let armed = webhooks::Armed::default();
+        let gate: Gate = match &parts.webhooks {
+            Some(_) => {
+                let armed = armed.clone();
+                Arc::new(move || armed.state())
+            }
+            None => Arc::new(|| Ok(())),
+        };
+        Ok(Self { candidate, parts, armed, routes: Routes::of_probes(gate, base.metrics.clone()) })
     }
 
     /// What its probes answer.
@@ -29,17 +65,57 @@ impl Controller {
         self.routes.clone()
     }
 
-    /// Keeps things in order until `shutdown`.
+    /// Stands for election, keeps things in order while it leads, and gives the lease back at `shutdown`.
     pub(super) async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { context, .. } = self;
-        let parts = async {
-            tokio::join!(
-                // keys: controller::keys::run(context.clone(), keys::Config { … })
-                // status: controller::status::run(context.clone(), status::Config { … })
-                std::future::pending::<()>(),
-            );
+        let Self { candidate, parts, armed, .. } = self;
+        let context = candidate.context.clone();
+        let observes = parts.webhooks.clone().map(|config| webhooks::observe(context, config, armed));
+        let observes = async {
+            OptionFuture::from(observes).await;
+            std::future::pending::<()>().await;
         };
-        tracing::debug!(?context, "the controller runs");
-        tokio::select! { () = parts => {}, () = shutdown => {} }
+        tokio::select! { () = candidate.run(|| parts.run(), shutdown) => {}, () = observes => {} }
     }
+}
+
+impl Parts {
+    fn of(command: &ServeCommand, context: Context) -> Self {
+        let wanted = &command.controller;
+        let certificates = wanted.certificate_secret.clone().map(|secret| certificates::Config {
+            secret,
+            service: wanted.webhook_service.clone(),
+            webhooks_file: wanted.webhooks_file.clone(),
+            authority_lifetime: wanted.ca_lifetime,
+            leaf_lifetime: wanted.certificate_lifetime,
+            propagation: wanted.propagation,
+        });
+        let webhooks = wanted.webhooks_file.clone().map(|file| webhooks::Config {
+            file,
+            service: wanted.webhook_service.clone(),
+            ca_secret: wanted.ca_secret.clone().or_else(|| wanted.certificate_secret.clone()),
+        });
+        Self { context, certificates, webhooks, schema: schema::Config { manage: wanted.manage_crds } }
+    }
+
+    /// Everything that a leader does, until it is dropped. Each part is a future that does not end.
+    async fn run(&self) {
+        let context = || self.context.clone();
+        let certificates = self.certificates.clone().map(|config| certificates::run(context(), config));
+        let webhooks = self.webhooks.clone().map(|config| webhooks::run(context(), config));
+        tokio::join!(
+            // Keys: OptionFuture::from(keys.map(|config| controller::keys::run(context(), config))),
+            // Status: controller::status::run(context(), status::Config { … }),
+            OptionFuture::from(certificates),
+            OptionFuture::from(webhooks),
+            schema::run(context(), self.schema),
+            whitelist::run(context()),
+        );
+    }
+}
+
+/// What tells this replica from others: the Pod's name or the machine's.
+fn instance() -> String {
+    let of_variable = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
+    let of_file = || std::fs::read_to_string("/etc/hostname").ok().map(|name| name.trim().to_owned());
+    of_variable("POD_NAME").or_else(|| of_variable("HOSTNAME")).or_else(of_file).unwrap_or_else(|| "podseal".to_owned())
 }

@@ -119,7 +119,11 @@ async fn a_fenced_client_reads_always_and_writes_only_while_it_leads() {
     let mut client = FenceLayer(fence.clone()).layer(Counter(&sent));
     let request = |method: &str| http::Request::builder().method(method).body(()).unwrap();
     for (open, writes) in [(false, false), (true, true), (false, false)] {
-        if open { fence.open(Moment::now(), TERM) } else { fence.close() }
+        if open {
+            fence.open(Moment::now(), TERM)
+        } else {
+            fence.close()
+        }
         assert!(client.call(request("GET")).await.is_ok());
         for method in ["POST", "PUT", "PATCH", "DELETE"] {
             let before = sent.load(Ordering::Relaxed);

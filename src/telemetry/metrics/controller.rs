@@ -23,10 +23,17 @@ impl ControllerMetrics {
     pub(super) fn new(r: &mut Registry) -> Self {
         Self {
             leader: single(r, "podseal_leader", "1 while this replica leads, else 0."),
-            armed: single(r, "podseal_webhooks_armed", "1 when the webhook configurations hold what they should, else 0."),
-            crd_outdated: family(r, "podseal_crd_outdated", "1 when the served CRD is older than this version's.", |i| {
-                vec![("crd", CRDS[i])]
-            }),
+            armed: single(
+                r,
+                "podseal_webhooks_armed",
+                "1 when the webhook configurations hold what they should, else 0.",
+            ),
+            crd_outdated: family(
+                r,
+                "podseal_crd_outdated",
+                "1 when the served CRD is older than this version's.",
+                |i| vec![("crd", CRDS[i])],
+            ),
         }
     }
 
