@@ -1,4 +1,5 @@
-//! Integration tests against real servers: etcd and kube-apiserver, registries, gpg, skopeo, cosign, nginx.
+//! Integration tests against real servers: etcd and kube-apiserver, registries, gpg, skopeo, cosign, nginx, and
+//! a node that runs podseal's own image.
 //!
 //! `tests/tools/install.sh` puts the servers in place. A trial whose servers are missing is ignored with a line that says
 //! so; with `PODSEAL_REQUIRE_SERVERS=1` it fails. `PODSEAL_KEEP=1` keeps the files of the run for a look afterwards.
@@ -26,6 +27,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let trials = [
+        e2e::builds(),
         layering::trials(),
         docs::trials(),
         chart::trials(),

@@ -12,6 +12,18 @@ fn pods_run_are_made_by_deployments_and_end() {
     cluster.kubectl(&["delete", "namespace", &namespace, "--timeout=60s"]).succeeded();
 }
 
+fn container_that_is_killed_is_started_again() {
+    let node = Node::shared();
+    let cluster = node.cluster();
+    let namespace = cluster.bare_namespace("node");
+    let image = node.registry.push_program("e2e/killed:1", &[]);
+    cluster.kubectl(&["-n", &namespace, "run", "a", "--image", &image.pinned()]).succeeded();
+    node.wait_phase(&namespace, "a", "Running");
+    node.signal(&namespace, "a", "SIGKILL");
+    let restarts = "jsonpath={.status.containerStatuses[0].restartCount}";
+    cluster.wait_for(&["-n", &namespace, "get", "pod", "a", "-o", restarts], |count| count == "1");
+}
+
 fn image_that_is_not_there_does_not_run() {
     let node = Node::shared();
     let cluster = node.cluster();
@@ -27,5 +39,6 @@ fn image_that_is_not_there_does_not_run() {
 crate::tests! {
     needs [Cluster, Registry, Node];
     pods_run_are_made_by_deployments_and_end,
+    container_that_is_killed_is_started_again,
     image_that_is_not_there_does_not_run,
 }

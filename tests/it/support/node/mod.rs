@@ -17,7 +17,7 @@ pub use space::{Space, unable};
 
 use super::cluster::Cluster;
 use super::harness;
-use super::registry::{Options, Registry};
+use super::registry::{Image, Options, Registry};
 use runtime::Runtime;
 
 /// The cluster, its node and its registry.
@@ -29,6 +29,7 @@ pub struct Node {
     /// Over TLS, with the referrers API.
     pub registry: Registry,
     space: Arc<Space>,
+    pub(super) image: OnceLock<Image>,
 }
 
 impl Node {
@@ -46,7 +47,7 @@ impl Node {
         let sandbox = registry.push_program("podseal-test/pause:1", &[]);
         let cluster = Cluster::for_node(&space);
         let runtime = Runtime::start(&space, &cluster, &registry, &sandbox.tagged());
-        Self { _runtime: runtime, cluster, registry, space }
+        Self { _runtime: runtime, cluster, registry, space, image: OnceLock::new() }
     }
 
     /// Its control plane, with nothing installed.

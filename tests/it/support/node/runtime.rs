@@ -85,7 +85,7 @@ fn path_with_tools() -> std::ffi::OsString {
 fn containerd_config(folder: &Path, network: &Path, sandbox: &str) -> String {
     let folder = folder.display();
     format!(
-        r#"version = 3
+        r"version = 3
 root = '{folder}/root'
 state = '/run/containerd'
 disabled_plugins = ['io.containerd.nri.v1.nri', 'io.containerd.internal.v1.tracing']
@@ -110,7 +110,7 @@ disabled_plugins = ['io.containerd.nri.v1.nri', 'io.containerd.internal.v1.traci
     [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
       BinaryName = '{runc}'
       SystemdCgroup = false
-"#,
+",
         snapshotter = snapshotter(),
         network = network.display(),
         runc = tools::file("runc").display(),

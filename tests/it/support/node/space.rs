@@ -48,7 +48,7 @@ pub fn unable() -> Option<String> {
 fn find_unable() -> Option<String> {
     let uid = std::fs::metadata("/proc/self").map(|file| std::os::unix::fs::MetadataExt::uid(&file));
     if uid.ok() != Some(0) {
-        return Some("a node needs root".to_owned());
+        return Some("needs root".to_owned());
     }
     // The same steps as the script's, undone at once.
     let probe = "set -e; mount -t proc proc /proc; mount -t sysfs sysfs /sys; ip link add x type bridge; \
@@ -60,13 +60,13 @@ fn find_unable() -> Option<String> {
             .args(["sh", "-c", probe]),
     );
     if !ran.ok() {
-        return Some(format!("a node needs namespaces, which this machine does not grant: {}", ran.stderr.trim()));
+        return Some(format!("needs namespaces, which this machine does not grant: {}", ran.stderr.trim()));
     }
     let name = format!("podseal-probe-{}", std::process::id());
     let v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
     let group = Path::new(if v2 { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/memory" }).join(name);
     let made = std::fs::create_dir(&group).and_then(|()| std::fs::remove_dir(&group));
-    made.err().map(|error| format!("a node needs control groups: {}: {error}", group.display()))
+    made.err().map(|error| format!("needs control groups: {}: {error}", group.display()))
 }
 
 impl Space {
