@@ -82,6 +82,8 @@ const NEVER: &[&str] = &[
     "patch secrets elsewhere/any",
     "delete secrets elsewhere/any",
     "update secrets listed/any",
+    "list secrets listed",
+    "watch secrets listed",
     "list configmaps",
     "update configmaps podseal-rights/image-validation-webhook-whitelist",
     "patch configmaps podseal-rights/podseal-rights-webhooks",
@@ -111,7 +113,7 @@ fn i8_the_webhook_may_what_it_needs_and_nothing_else() {
         "watch secrets podseal-rights",
         "get secrets podseal-rights/podseal-rights-webhook-tls",
         "get secrets elsewhere/any",
-        "list secrets listed",
+        "get secrets listed/any",
         "get configmaps elsewhere/any",
         "get serviceaccounts elsewhere/default",
         "watch configmaps podseal-rights/image-validation-webhook-whitelist",
@@ -140,7 +142,7 @@ fn i8_the_webhook_may_what_it_needs_and_nothing_else() {
 fn i8_the_controller_may_what_it_needs_and_nothing_else() {
     let needed = [
         "list clusterregistrysecuritypolicies.tmax.io",
-        "get registrysecuritypolicies.tmax.io elsewhere/any",
+        "watch registrysecuritypolicies.tmax.io",
         "patch registrysecuritypolicies.tmax.io/status elsewhere/any",
         "patch clusterregistrysecuritypolicies.tmax.io/status -/any",
         "list secrets podseal-rights",
@@ -148,7 +150,7 @@ fn i8_the_controller_may_what_it_needs_and_nothing_else() {
         "patch secrets podseal-rights/sigstore-key-a",
         "delete secrets podseal-rights/sigstore-key-a",
         "get secrets elsewhere/any",
-        "watch secrets listed",
+        "get secrets listed/any",
         "create configmaps podseal-rights",
         "watch configmaps podseal-rights/image-validation-webhook-whitelist",
         "create leases.coordination.k8s.io podseal-rights",
@@ -179,8 +181,8 @@ fn i8_secrets_elsewhere_can_be_limited_to_listed_namespaces() {
     let settings =
         ["secrets.clusterWide=false", "secrets.namespaces={listed}", "crds.manage=false", "events.enabled=false"];
     release(cluster, &["install"], name, &settings).succeeded();
-    let needed = ["get secrets listed/any", "list secrets listed", "get secrets podseal-narrow/any"];
-    let refused = ["get secrets elsewhere/any", "get secrets default/any", "patch secrets listed/any", "get secrets"];
+    let needed = ["get secrets listed/any", "get secrets podseal-narrow/any", "list secrets podseal-narrow"];
+    let refused = ["get secrets elsewhere/any", "get secrets default/any", "list secrets listed", "get secrets"];
     for account in ["podseal-narrow", "podseal-narrow-controller"] {
         assert_eq!(allowed(cluster, name, account, &needed), needed);
         assert_eq!(allowed(cluster, name, account, &refused), [] as [&str; 0]);
