@@ -94,7 +94,8 @@ async fn serve_until_told(command: &ServeCommand) -> Result<(), String> {
     };
     let controller = async {
         if let Some(controller) = controller {
-            controller.run(stopped(base.stopping.clone())).await;
+            // Boxed: all parts of a leader in one future.
+            Box::pin(controller.run(stopped(base.stopping.clone()))).await;
         }
     };
     tokio::join!(webhook, controller);

@@ -88,5 +88,9 @@ fn h8_definitions_of_the_original_are_upgraded_and_its_objects_stay() {
     let other = world.bare_controller("other", &["--manage-crds"]);
     later.process.signal("TERM");
     soon("it is reported", || (outdated(&other) == [Some(0.0), Some(1.0)]).then_some(()));
-    assert!(other.process.log().contains("is not installed: podseal crds | kubectl apply -f -"), "{}", other.process.log());
+    assert!(
+        other.process.log().contains("is not installed: podseal crds | kubectl apply -f -"),
+        "{}",
+        other.process.log()
+    );
 }

@@ -156,6 +156,11 @@ fn a_leader_that_was_stopped_writes_nothing_when_it_goes_on() {
     first.process.signal("CONT");
     soon("the first no longer leads", || (first.metric("podseal_leader") == Some(0.0)).then_some(()));
     std::thread::sleep(Duration::from_secs(5));
-    assert_eq!(world.configuration()["metadata"]["resourceVersion"], version, "somebody wrote\n{}", first.process.log());
+    assert_eq!(
+        world.configuration()["metadata"]["resourceVersion"],
+        version,
+        "somebody wrote\n{}",
+        first.process.log()
+    );
     assert!(second.leads());
 }

@@ -85,7 +85,8 @@ impl<'a> World<'a> {
              spec: {{registries: [{{registry: ok.invalid, signCheck: false}}]}}\n"
         );
         cluster.apply(&policy).succeeded();
-        let world = Self { cluster, name: own.clone(), own, judged, port: ports::free(), folder: scratch::folder(hint) };
+        let world =
+            Self { cluster, name: own.clone(), own, judged, port: ports::free(), folder: scratch::folder(hint) };
         std::fs::write(world.file(), world.wanted(10)).unwrap();
         world
     }
@@ -182,7 +183,8 @@ impl<'a> World<'a> {
     /// The PEM text that the first entry trusts.
     pub fn trusted(&self) -> String {
         use base64::Engine as _;
-        let bundle = self.entries().first().and_then(|entry| entry["clientConfig"]["caBundle"].as_str().map(str::to_owned));
+        let bundle =
+            self.entries().first().and_then(|entry| entry["clientConfig"]["caBundle"].as_str().map(str::to_owned));
         let bytes = base64::engine::general_purpose::STANDARD.decode(bundle.unwrap_or_default()).unwrap();
         String::from_utf8(bytes).unwrap()
     }
@@ -204,7 +206,8 @@ impl<'a> World<'a> {
 
     /// `kubectl run` of an image in a namespace, without keeping the Pod.
     pub fn run(&self, namespace: &str, image: &str) -> crate::support::tools::Ran {
-        let args = ["-n", namespace, "run", "probe", "--restart=Never", "--dry-run=server", &format!("--image={image}")];
+        let args =
+            ["-n", namespace, "run", "probe", "--restart=Never", "--dry-run=server", &format!("--image={image}")];
         self.cluster.kubectl(&args)
     }
 
