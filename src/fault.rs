@@ -127,7 +127,8 @@ pub fn causes(error: &dyn std::error::Error) -> String {
         match parts.last_mut() {
             Some(last) if last.contains(&cause) => {
                 // The shorter one comes at its own place.
-                *last = last.replace(&cause, "").trim_end_matches([':', ' ']).to_owned();
+                let without = last.replace(&cause, "");
+                without.trim_end_matches([':', ' ']).clone_into(last);
                 parts.push(cause);
             }
             _ => parts.push(cause),

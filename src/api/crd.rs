@@ -217,6 +217,19 @@ mod tests {
         }
     }
 
+    /// What has the number [`SCHEMA_VERSION`]. Once that number is released, a change of the definitions needs the next
+    /// one, or controllers will not replace those that are served.
+    const OF_THIS_VERSION: &str = "f0a5f027fad7520a";
+
+    #[test]
+    fn the_version_counts_up_with_the_definitions() {
+        let yaml = crds_yaml().unwrap();
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, yaml.as_bytes());
+        let hash =
+            hash.as_ref().first_chunk::<8>().map(|&bytes| format!("{:016x}", u64::from_be_bytes(bytes))).unwrap();
+        assert_eq!(hash, OF_THIS_VERSION, "SCHEMA_VERSION {SCHEMA_VERSION}: released? then count it up");
+    }
+
     #[test]
     fn schema_and_reader_know_the_same_fields() {
         let keys = |schema: &JSONSchemaProps| properties(schema).keys().cloned().collect::<Vec<_>>();

@@ -28,7 +28,7 @@ pub(super) enum Command {
     Serve(Box<ServeCommand>),
     /// Decide about Pods from files, as the webhook would
     #[command(after_help = "Exit status: 0 allowed, 1 denied, 2 could not decide, 64 wrong usage.")]
-    Check(CheckCommand),
+    Check(Box<CheckCommand>),
     /// Show on this machine what podseal does, with nothing installed
     #[command(after_help = "Exit status: 0 every answer was as it must be, 1 otherwise, 64 wrong usage.")]
     Demo(DemoCommand),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::StatusCode;
+use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -432,18 +433,30 @@ async fn h3_changed_files_are_found_and_half_changed_ones_do_no_harm() {
     write(&first, true);
     let tls = running.tls.clone().unwrap();
     let watch = tokio::spawn(tls.watch(files.clone(), Duration::from_millis(20)));
-    let settle = || tokio::time::sleep(Duration::from_secs(2));
-    settle().await;
-    let before = shown(&running.connect().await);
+    let served = |expected: &Pem| CertificateDer::from_pem_slice(&expected.certificate).unwrap();
+    let until_served = async |expected: &Pem| {
+        for _ in 0..200 {
+            if shown(&running.connect().await) == served(expected) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the pair is not served");
+    };
+    until_served(&first).await;
     write(&second, false);
-    settle().await;
-    assert_eq!(shown(&running.connect().await), before, "the old pair is served");
-    assert!(running.counts("podseal_tls_reloads_total{result=\"failed\"} 1"), "reported once");
+    let failed = "podseal_tls_reloads_total{result=\"failed\"} 1";
+    while !running.counts(failed) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Several more looks.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(shown(&running.connect().await), served(&first), "the old pair is served");
+    assert!(running.counts(failed), "reported once");
     std::fs::write(&files.key, &second.key).unwrap();
-    settle().await;
-    assert_ne!(shown(&running.connect().await), before);
+    until_served(&second).await;
     std::fs::remove_file(&files.key).unwrap();
-    settle().await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(running.post("/validate", "{}").await.0, StatusCode::OK);
     watch.abort();
 }

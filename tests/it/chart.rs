@@ -7,6 +7,7 @@ mod generated;
 mod lifecycle;
 mod linted;
 mod people;
+mod recovery;
 mod rendered;
 mod rights;
 mod upgrade;
@@ -32,6 +33,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         rights::trials(),
         people::trials(),
         upgrade::trials(),
+        recovery::trials(),
     ]
     .into_iter()
     .flatten()

@@ -11,6 +11,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod chart;
+mod controller;
 mod differential_cosign;
 mod differential_gpg;
 mod docs;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         status::trials(),
         negatives::trials(),
         keys::trials(),
+        controller::trials(),
         differential_gpg::trials(),
         differential_cosign::trials(),
         e2e::trials(),

@@ -102,6 +102,7 @@ async fn serve_until_told(command: &ServeCommand) -> Result<(), String> {
     };
     let controller = async {
         if let Some(controller) = controller {
+            // Boxed: all parts of a leader in one future.
             Box::pin(controller.run(stopped(base.stopping.clone()))).await;
         }
     };

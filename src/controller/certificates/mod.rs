@@ -122,7 +122,7 @@ async fn pass(context: &Context, config: &Config, memory: &mut Memory) -> Result
         None => Trust::Unknown,
         Some(live) => {
             recover(&mut found, &live);
-            memory.settling.settle(live, config.propagation, now, Instant::now())
+            memory.settling.settle(&live, config.propagation, now, Instant::now())
         }
     };
     let urgent = memory.bare.is_some_and(|since| since.elapsed() >= config.propagation * 2);

@@ -222,6 +222,7 @@ impl Bundle {
     }
 
     /// Leaves out what is not valid at `now`.
+    #[must_use]
     pub fn without_expired(mut self, now: i64) -> Self {
         self.0.retain(|one| is_valid_at(one, now));
         self
@@ -277,7 +278,11 @@ mod tests {
         let authority = Authority::make(NOW, DAY).unwrap();
         let leaf = Leaf::read(&authority.issue(&names(), NOW, 30 * DAY).unwrap()).unwrap();
         assert_eq!(leaf.period.not_after, authority.period.not_after);
-        assert!(!leaf.is_good_for(&names(), &[authority.certificate.clone()], authority.period.not_after + 1));
+        assert!(!leaf.is_good_for(
+            &names(),
+            std::slice::from_ref(&authority.certificate),
+            authority.period.not_after + 1
+        ));
     }
 
     #[test]
@@ -285,7 +290,7 @@ mod tests {
         let made = Authority::make(NOW, 10 * DAY).unwrap();
         let opened = Authority::open(&made.pair).unwrap();
         let leaf = Leaf::read(&opened.issue(&names(), NOW, DAY).unwrap()).unwrap();
-        assert!(leaf.is_good_for(&names(), &[made.certificate.clone()], NOW));
+        assert!(leaf.is_good_for(&names(), std::slice::from_ref(&made.certificate), NOW));
         assert_eq!(opened.period, made.period);
     }
 
@@ -317,8 +322,11 @@ mod tests {
         }
         assert_eq!(bundle.0.len(), 2);
         assert_eq!(Bundle::read(bundle.pem().as_bytes()), bundle);
-        assert_eq!(Bundle::read(a.pair.certificate.replace('\r', "").as_bytes()).0, [a.certificate.clone()]);
-        assert_eq!(bundle.without_expired(a.period.not_after + 1).0, [b.certificate.clone()]);
+        assert_eq!(
+            Bundle::read(a.pair.certificate.replace('\r', "").as_bytes()).0,
+            std::slice::from_ref(&a.certificate)
+        );
+        assert_eq!(bundle.without_expired(a.period.not_after + 1).0, std::slice::from_ref(&b.certificate));
         assert!(Bundle::read(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").0.is_empty());
         assert!(certificates(b"no PEM").is_none());
         assert!(!a.pair.certificate.is_empty() && !format!("{:?}", a.pair).contains("PRIVATE"));

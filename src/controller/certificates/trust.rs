@@ -21,7 +21,7 @@ impl Settling {
     /// What all armed configurations have had for the time that a change takes to spread; `live` is what they have.
     ///
     /// What is there at the first look counts at once, except authorities so young that their spreading may not be over.
-    pub(super) fn settle(&mut self, live: Vec<Bundle>, propagation: Duration, wall: i64, now: Instant) -> Trust {
+    pub(super) fn settle(&mut self, live: &[Bundle], propagation: Duration, wall: i64, now: Instant) -> Trust {
         let first = !std::mem::replace(&mut self.looked, true);
         let everywhere: Vec<_> = live.first().map_or_else(Vec::new, |one| one.0.clone());
         let everywhere: Vec<_> =
@@ -67,9 +67,9 @@ mod tests {
         let (both, one) = (bundle(&[&old, &new]), bundle(&[&old]));
         let (mut settling, start) = (Settling::default(), Instant::now());
         let mut look = |live: &[&Bundle], seconds: u64| {
-            let live = live.iter().map(|&bundle| bundle.clone()).collect();
+            let live: Vec<_> = live.iter().map(|&bundle| bundle.clone()).collect();
             let wall = WALL + i64::try_from(seconds).unwrap();
-            settling.settle(live, SPREAD, wall, start + Duration::from_secs(seconds))
+            settling.settle(&live, SPREAD, wall, start + Duration::from_secs(seconds))
         };
         let trust = look(&[&both, &both], 0);
         assert!(has(&trust, &old) && !has(&trust, &new), "an old one at once, a young one not");

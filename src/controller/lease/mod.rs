@@ -119,7 +119,7 @@ impl Candidate {
         let mut seen = Observed::default();
         let mut trouble = super::Quiet::default();
         loop {
-            let pause = match timeout(self.times.deadline, self.try_acquire(&mut seen)).await {
+            let pause = match timeout(self.times.deadline / 2, self.try_acquire(&mut seen)).await {
                 Ok(Ok(Ok(lease))) => return lease,
                 Ok(Ok(Err(left))) => left.min(self.times.retry),
                 Ok(Err(error)) => {
@@ -191,14 +191,17 @@ impl Candidate {
                 return warn!(lease = %self.lease, "the lease could not be renewed in time");
             }
             let began = Moment::now();
-            match timeout(left, self.renew(held)).await {
+            // One request that hangs must leave time for another.
+            match timeout(left.min(self.times.deadline / 2), self.renew(held)).await {
                 Ok(Ok(())) => self.fence.open(began, self.times.deadline),
                 Ok(Err(Failed::Taken(holder))) => return warn!(lease = %self.lease, %holder, "the lease was taken"),
                 Ok(Err(Failed::Try(error))) => {
                     let error = describe(&error);
                     warn!(lease = %self.lease, "the lease was not renewed: {error}");
                 }
-                Err(_elapsed) => {}
+                Err(_elapsed) => {
+                    warn!(lease = %self.lease, "the lease was not renewed: the API server does not answer")
+                }
             }
         }
     }

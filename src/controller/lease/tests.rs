@@ -120,9 +120,9 @@ async fn a_fenced_client_reads_always_and_writes_only_while_it_leads() {
     let request = |method: &str| http::Request::builder().method(method).body(()).unwrap();
     for (open, writes) in [(false, false), (true, true), (false, false)] {
         if open {
-            fence.open(Moment::now(), TERM)
+            fence.open(Moment::now(), TERM);
         } else {
-            fence.close()
+            fence.close();
         }
         assert!(client.call(request("GET")).await.is_ok());
         for method in ["POST", "PUT", "PATCH", "DELETE"] {

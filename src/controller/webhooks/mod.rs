@@ -88,10 +88,9 @@ pub async fn run(context: Context, config: Config) {
     loop {
         let trouble = pass(&context, &config).await;
         match &trouble {
-            None if quiet.reset() => info!("the webhook configurations hold what they should"),
-            None => {}
             Some(text) if quiet.says(text) => warn!("{text}"),
-            Some(_) => {}
+            None if quiet.reset() => info!("the webhook configurations hold what they should"),
+            _ => {}
         }
         wakes.wait(if trouble.is_none() { RESYNC } else { SOON }).await;
     }

@@ -173,10 +173,11 @@ impl Tls {
             return Err(TlsError::ClientCaGone);
         }
         let (config, period) = load(pem)?;
-        if let (Some(new), Some(old)) = (period, self.period()) {
-            if !new.holds_at(now) && old.holds_at(now) {
-                return Err(TlsError::NotValid { new, old });
-            }
+        if let (Some(new), Some(old)) = (period, self.period())
+            && !new.holds_at(now)
+            && old.holds_at(now)
+        {
+            return Err(TlsError::NotValid { new, old });
         }
         report_expiry(period, &self.metrics);
         self.served.store(Some(Arc::new(Served { config: Arc::new(config), period, origin: origin.to_owned() })));

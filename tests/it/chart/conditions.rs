@@ -141,6 +141,9 @@ fn b9_new_and_changed_images_are_refused_while_podseal_is_down() {
     assert_refused(&patch(cluster, &namespace, "", &swap));
 }
 
+/// What a kubelet is for the API server.
+const NODE: &[&str] = &["--as=system:node:node-1", "--as-group=system:nodes", "--as-group=system:authenticated"];
+
 fn b1_mirror_pods_pass_for_nodes_alone_while_podseal_is_down() {
     let cluster = armed();
     let namespace = judged(cluster, "mirror");
@@ -156,7 +159,6 @@ fn b1_mirror_pods_pass_for_nodes_alone_while_podseal_is_down() {
         cluster.kubectl_as(User::Admin, &[as_user, &["create", "-f", "-"]].concat(), &pod.to_string())
     };
     let mirror = "kubernetes.io/config.mirror";
-    const NODE: &[&str] = &["--as=system:node:node-1", "--as-group=system:nodes", "--as-group=system:authenticated"];
     create(NODE, "static", mirror).succeeded();
     // The node's own word counts, not the annotation, and not half of who a node is.
     assert_refused(&create(NODE, "plain", "example.com/other"));

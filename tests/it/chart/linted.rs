@@ -114,7 +114,7 @@ fn selectors_find_exactly_their_pods() {
             let spec = &object["spec"];
             match kind {
                 "Deployment" | "PodDisruptionBudget" => {
-                    assert_eq!(found(&spec["selector"]["matchLabels"]), [name], "{kind}")
+                    assert_eq!(found(&spec["selector"]["matchLabels"]), [name], "{kind}");
                 }
                 "NetworkPolicy" => assert_eq!(found(&spec["podSelector"]["matchLabels"]), [name], "{kind}"),
                 "Service" if name == "podseal" => assert_eq!(found(&spec["selector"]), ["podseal"]),
@@ -139,14 +139,17 @@ fn h5_a_single_replica_can_be_drained() {
     }
 }
 
+/// Verbs that change something.
+const WRITE: &[&str] = &["create", "update", "patch", "delete", "deletecollection"];
+
 /// The rules of every role, with the name of the role.
 fn rules(objects: &[Value]) -> Vec<(String, Value)> {
-    let roles = objects.iter().filter(|o| matches!(o["kind"].as_str(), Some("Role" | "ClusterRole")));
-    roles
+    let holders = objects.iter().filter(|o| matches!(o["kind"].as_str(), Some("Role" | "ClusterRole")));
+    holders
         .flat_map(|role| {
             let name = format!("{} {}", role["kind"].as_str().unwrap(), role["metadata"]["name"].as_str().unwrap());
-            let rules = role["rules"].as_array().cloned().unwrap_or_default();
-            rules.into_iter().map(move |rule| (name.clone(), rule)).collect::<Vec<_>>()
+            let held = role["rules"].as_array().cloned().unwrap_or_default();
+            held.into_iter().map(move |rule| (name.clone(), rule)).collect::<Vec<_>>()
         })
         .collect()
 }
@@ -155,7 +158,6 @@ fn i8_no_role_holds_a_wildcard_or_what_leads_to_other_rights() {
     let has = |rule: &Value, field: &str, one: &[&str]| {
         rule[field].as_array().into_iter().flatten().any(|value| one.contains(&value.as_str().unwrap()))
     };
-    const WRITE: &[&str] = &["create", "update", "patch", "delete", "deletecollection"];
     for settings in MATRIX {
         for (role, rule) in rules(&rendered(settings)) {
             for field in ["apiGroups", "resources", "verbs", "resourceNames"] {
@@ -218,7 +220,8 @@ fn objects_of_a_release_lie_in_its_namespace_or_in_one_that_was_named() {
             assert!(["", "registry-system", "default", "team-a", "team-b"].contains(&namespace.as_str()), "{object}");
             // The whitelist is the administrator's: an upgrade must not write it, nor an uninstallation take it away.
             assert_ne!(metadata["name"], "image-validation-webhook-whitelist");
-            assert!(names.insert((kind, namespace, metadata["name"].to_string())), "twice: {object}");
+            let hook = metadata["annotations"]["helm.sh/hook"].to_string();
+            assert!(names.insert((kind, namespace, metadata["name"].to_string(), hook)), "twice: {object}");
         }
     }
 }

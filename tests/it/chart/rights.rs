@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use super::{cluster, object, release, template};
 use crate::support::cluster::{Cluster, User};
 use crate::support::http::Http;
-use crate::support::pki::Authority;
 use crate::support::podseal::BINARY;
 use crate::support::process::{Process, eventually};
 use crate::support::{ports, scratch};
@@ -20,7 +19,7 @@ crate::tests! {
     i8_the_webhook_may_what_it_needs_and_nothing_else,
     i8_the_controller_may_what_it_needs_and_nothing_else,
     i8_secrets_elsewhere_can_be_limited_to_listed_namespaces,
-    i8_podseal_started_as_its_own_accounts_is_never_forbidden_anything,
+    i8_h6_podseal_works_as_its_own_accounts_and_stays_away_when_uninstalled,
 }
 
 const RELEASE: &str = "podseal-rights";
@@ -83,6 +82,8 @@ const NEVER: &[&str] = &[
     "patch secrets elsewhere/any",
     "delete secrets elsewhere/any",
     "update secrets listed/any",
+    "list secrets listed",
+    "watch secrets listed",
     "list configmaps",
     "update configmaps podseal-rights/image-validation-webhook-whitelist",
     "patch configmaps podseal-rights/podseal-rights-webhooks",
@@ -112,7 +113,7 @@ fn i8_the_webhook_may_what_it_needs_and_nothing_else() {
         "watch secrets podseal-rights",
         "get secrets podseal-rights/podseal-rights-webhook-tls",
         "get secrets elsewhere/any",
-        "list secrets listed",
+        "get secrets listed/any",
         "get configmaps elsewhere/any",
         "get serviceaccounts elsewhere/default",
         "watch configmaps podseal-rights/image-validation-webhook-whitelist",
@@ -141,7 +142,7 @@ fn i8_the_webhook_may_what_it_needs_and_nothing_else() {
 fn i8_the_controller_may_what_it_needs_and_nothing_else() {
     let needed = [
         "list clusterregistrysecuritypolicies.tmax.io",
-        "get registrysecuritypolicies.tmax.io elsewhere/any",
+        "watch registrysecuritypolicies.tmax.io",
         "patch registrysecuritypolicies.tmax.io/status elsewhere/any",
         "patch clusterregistrysecuritypolicies.tmax.io/status -/any",
         "list secrets podseal-rights",
@@ -149,7 +150,7 @@ fn i8_the_controller_may_what_it_needs_and_nothing_else() {
         "patch secrets podseal-rights/sigstore-key-a",
         "delete secrets podseal-rights/sigstore-key-a",
         "get secrets elsewhere/any",
-        "watch secrets listed",
+        "get secrets listed/any",
         "create configmaps podseal-rights",
         "watch configmaps podseal-rights/image-validation-webhook-whitelist",
         "create leases.coordination.k8s.io podseal-rights",
@@ -180,8 +181,8 @@ fn i8_secrets_elsewhere_can_be_limited_to_listed_namespaces() {
     let settings =
         ["secrets.clusterWide=false", "secrets.namespaces={listed}", "crds.manage=false", "events.enabled=false"];
     release(cluster, &["install"], name, &settings).succeeded();
-    let needed = ["get secrets listed/any", "list secrets listed", "get secrets podseal-narrow/any"];
-    let refused = ["get secrets elsewhere/any", "get secrets default/any", "patch secrets listed/any", "get secrets"];
+    let needed = ["get secrets listed/any", "get secrets podseal-narrow/any", "list secrets podseal-narrow"];
+    let refused = ["get secrets elsewhere/any", "get secrets default/any", "list secrets listed", "get secrets"];
     for account in ["podseal-narrow", "podseal-narrow-controller"] {
         assert_eq!(allowed(cluster, name, account, &needed), needed);
         assert_eq!(allowed(cluster, name, account, &refused), [] as [&str; 0]);
@@ -231,29 +232,54 @@ fn start(cluster: &Cluster, deployment: &str, namespace: &str) -> (Process, Stri
     (Process::spawn(deployment, &mut command), format!("http://{plain}"))
 }
 
-fn i8_podseal_started_as_its_own_accounts_is_never_forbidden_anything() {
-    let (cluster, name) = (cluster(), "podseal-runs");
-    release(cluster, &["install"], name, &[]).succeeded();
-    let authority = Authority::new("by hand");
-    let tls = authority.server(&[&format!("{name}.{name}.svc")]);
-    let file = |path: &std::path::Path| std::fs::read(path).unwrap();
-    let data =
-        [("tls.crt", file(&tls.cert)), ("tls.key", file(&tls.key)), ("ca.crt", authority.pem.clone().into_bytes())];
-    let data = data.each_ref().map(|(name, bytes)| (*name, bytes.as_slice()));
-    cluster.secret(name, &format!("{name}-webhook-tls"), &data);
-
-    let http = Http::trusting(&authority.pem);
-    let (webhook, probes) = start(cluster, name, name);
-    eventually("the webhook is ready", || http.get(&format!("{probes}/readyz")).is_ok_and(|reply| reply.status == 200));
-    let (controller, probes) = start(cluster, &format!("{name}-controller"), name);
-    eventually("the controller answers", || {
-        http.get(&format!("{probes}/healthz")).is_ok_and(|reply| reply.status == 200)
+/// Says that somebody answers behind the webhook's Service, as the control plane does for Pods that are ready.
+fn answered(cluster: &Cluster, name: &str) {
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "replicas", "namespace": name, "labels": {"kubernetes.io/service-name": name}},
+        "endpoints": [{"addresses": ["192.0.2.1"], "conditions": {"ready": true, "serving": true}}],
+        "ports": [{"name": "https", "port": 8443, "protocol": "TCP"}],
     });
-    // Time for whatever it does at the start, and again.
-    std::thread::sleep(Duration::from_secs(5));
-    for process in [webhook, controller] {
-        let log = process.log().to_lowercase();
-        assert!(!log.contains("forbidden"), "{log}");
+    cluster.apply(&slice.to_string()).succeeded();
+}
+
+fn i8_h6_podseal_works_as_its_own_accounts_and_stays_away_when_uninstalled() {
+    // Its webhooks are armed, and nobody could make Pods at a shared one.
+    let (cluster, name) = (Cluster::empty(), "podseal-runs");
+    release(&cluster, &["install"], name, &[]).succeeded();
+    let http = Http::trusting(&cluster.authority().pem);
+    let ready = |probes: &str| http.get(&format!("{probes}/readyz")).is_ok_and(|reply| reply.status == 200);
+    let (controller, of_controller) = start(&cluster, &format!("{name}-controller"), name);
+    let (webhook, of_webhook) = start(&cluster, name, name);
+    // The controller makes the certificate and the whitelist, and nothing is armed before somebody answers.
+    eventually("the webhook is ready", || ready(&of_webhook));
+    cluster.wait_for(&["-n", name, "get", "configmap", "image-validation-webhook-whitelist", "-o", "name"], |_| true);
+    let held = || {
+        let path = "jsonpath={.webhooks[*].failurePolicy}";
+        let ran = cluster.kubectl(&["get", "validatingwebhookconfiguration", name, "-o", path]);
+        ran.ok().then(|| ran.line().to_owned())
+    };
+    assert!(!ready(&of_controller));
+    assert_eq!(held().as_deref(), Some(""));
+    answered(&cluster, name);
+    eventually("the webhooks are armed", || ready(&of_controller));
+    assert_eq!(held().as_deref(), Some("Fail Ignore Ignore"));
+
+    // What somebody changes by hand is mended, and what Helm does leaves it alone.
+    let weaken = r#"[{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"}]"#;
+    cluster.kubectl(&["patch", "validatingwebhookconfiguration", name, "--type=json", "-p", weaken]).succeeded();
+    eventually("it is mended", || held().as_deref() == Some("Fail Ignore Ignore"));
+    release(&cluster, &["upgrade"], name, &["commonLabels.team=a"]).succeeded();
+    assert_eq!(held().as_deref(), Some("Fail Ignore Ignore"));
+    for process in [&webhook, &controller] {
+        let log = process.log();
+        assert!(!log.to_lowercase().contains("forbidden"), "{log}");
     }
-    release(cluster, &["uninstall"], name, &[]).succeeded();
+
+    // It runs on for a while when it is uninstalled, and does not put the webhooks back.
+    release(&cluster, &["uninstall"], name, &[]).succeeded();
+    assert_eq!(held(), None);
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(held(), None);
+    cluster.kubectl(&["run", "any", "--image=any.invalid/x:1"]).succeeded();
 }
