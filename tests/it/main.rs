@@ -9,11 +9,14 @@
 // Tests say what they expect by panicking; clippy's own exception for tests does not see functions without `#[test]`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+mod audit;
+mod check_cluster;
 mod differential_cosign;
 mod differential_gpg;
 mod docs;
 mod layering;
 mod negatives;
+mod pinning;
 mod quickstart;
 mod servers;
 mod support;
@@ -29,6 +32,9 @@ fn main() -> ExitCode {
         servers::trials(),
         quickstart::trials(),
         negatives::trials(),
+        pinning::trials(),
+        audit::trials(),
+        check_cluster::trials(),
         differential_gpg::trials(),
         differential_cosign::trials(),
     ];
