@@ -13,11 +13,12 @@ use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
 use super::is_exempt;
-use super::rows::{Row, Table, Worth, row};
+use super::report::{Output, Tally};
+use super::rows::{Row, Worth, row};
 use crate::admission::images::{NamedImage, Shape, Workload};
-use crate::cli::args::{CheckCommand, Format};
+use crate::cli::args::CheckCommand;
 use crate::cli::documents::Configuration;
-use crate::cli::output::{complain, print};
+use crate::cli::output::complain;
 use crate::cli::serve;
 use crate::cluster::files::Overlay;
 use crate::cluster::remote::RemoteObjects;
@@ -92,29 +93,6 @@ struct Question {
     image: String,
     service_account: String,
     pull_secrets: Vec<String>,
-}
-
-/// How many Pods there are of each kind.
-#[derive(Debug, Default)]
-struct Tally {
-    allowed: usize,
-    undecided: usize,
-    denied: usize,
-    exempt: usize,
-}
-
-impl Tally {
-    fn judged(&self) -> usize {
-        self.allowed + self.undecided + self.denied
-    }
-
-    fn add(&mut self, worth: Worth) {
-        match worth {
-            Worth::Allowed => self.allowed += 1,
-            Worth::Error => self.undecided += 1,
-            Worth::Denied => self.denied += 1,
-        }
-    }
 }
 
 /// One run over the Pods.
@@ -285,51 +263,4 @@ impl Subject {
 fn is_mirror(pod: &DynamicObject) -> bool {
     let owned = pod.owner_references().iter().any(|owner| owner.kind == "Node" && owner.controller == Some(true));
     owned && pod.annotations().contains_key("kubernetes.io/config.mirror")
-}
-
-/// Where rows go as they come.
-struct Output<'a> {
-    command: &'a CheckCommand,
-    table: Table,
-    rows: usize,
-}
-
-impl<'a> Output<'a> {
-    fn new(command: &'a CheckCommand) -> Self {
-        if command.output == Format::Json {
-            print("{\"images\": [");
-        }
-        Self { command, table: Table::default(), rows: 0 }
-    }
-
-    fn rows(&mut self, rows: &[Row]) {
-        if self.command.output == Format::Json {
-            let mut text = String::new();
-            for row in rows {
-                text.push_str(if self.rows == 0 { "\n" } else { ",\n" });
-                // Texts and numbers always serialise.
-                text.push_str(&serde_json::to_string(row).unwrap_or_else(|_| "null".to_owned()));
-                self.rows += 1;
-            }
-            return print(&text);
-        }
-        let shown: Vec<_> = rows.iter().filter(|row| self.command.all || row.is_remarkable()).collect();
-        if !shown.is_empty() {
-            print(&self.table.print(shown));
-        }
-    }
-
-    fn end(&self, tally: &Tally, allowed: bool, complete: bool) {
-        let Tally { denied, undecided, exempt, .. } = tally;
-        if self.command.output == Format::Json {
-            let pods = json!({"allowed": tally.allowed, "denied": denied, "undecided": undecided, "exempt": exempt});
-            return print(&format!("\n], \"allowed\": {allowed}, \"complete\": {complete}, \"pods\": {pods}}}\n"));
-        }
-        print(&format!(
-            "{} Pods: {} allowed, {denied} would be denied, {undecided} could not be decided; {exempt} Pods of exempt \
-             namespaces were left out\n",
-            tally.judged(),
-            tally.allowed,
-        ));
-    }
 }

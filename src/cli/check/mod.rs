@@ -1,6 +1,7 @@
 //! `podseal check`: the webhook's decision about files, without a cluster, or about the Pods of one.
 
 mod cluster;
+mod report;
 mod rows;
 
 use std::process::ExitCode;
