@@ -26,7 +26,7 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Run the admission webhook, and the controller that keeps its installation in order
     Serve(Box<ServeCommand>),
-    /// Decide about Pods from files, as the webhook would
+    /// Decide about Pods from files or about those of a cluster, as the webhook would
     #[command(after_help = "Exit status: 0 allowed, 1 denied, 2 could not decide, 64 wrong usage.")]
     Check(Box<CheckCommand>),
     /// Show on this machine what podseal does, with nothing installed
@@ -335,14 +335,23 @@ pub(super) enum Format {
 #[derive(Debug, Args)]
 pub(super) struct CheckCommand {
     /// File of Pods, Lists or objects with Pod templates, YAML or JSON; - is standard input
-    #[arg(short, long, value_name = "FILE", num_args = 1.., required_unless_present = "image")]
+    #[arg(short, long, value_name = "FILE", num_args = 1.., required_unless_present_any = ["image", "cluster"])]
     pub(super) filename: Vec<PathBuf>,
     /// File or directory of policies, the whitelist ConfigMap, and the Secrets they name
     #[arg(long, value_name = "FILE_OR_DIR", num_args = 1..)]
     pub(super) policy: Vec<PathBuf>,
-    /// Namespace of objects that name none
-    #[arg(short, long, value_name = "NAME", default_value = "default", value_parser = name())]
-    pub(super) namespace: String,
+    /// Decide about the Pods that run in a cluster, by its own policies, whitelist and Secrets; --policy replaces policies
+    #[arg(long, conflicts_with_all = ["filename", "image"])]
+    pub(super) cluster: bool,
+    /// Kubeconfig file of the cluster; without it $KUBECONFIG, ~/.kube/config, or the Pod's service account
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["filename", "image"])]
+    pub(super) kubeconfig: Option<PathBuf>,
+    /// Print the allowed images of a cluster, too; JSON has them always
+    #[arg(long, conflicts_with_all = ["filename", "image"])]
+    pub(super) all: bool,
+    /// Namespace of objects that name none, "default" without it; with --cluster the only one that is looked at
+    #[arg(short, long, value_name = "NAME", value_parser = name())]
+    pub(super) namespace: Option<String>,
     /// Image to decide about, as if a Pod named it
     #[arg(long, value_name = "REF", num_args = 1..)]
     pub(super) image: Vec<String>,

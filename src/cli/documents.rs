@@ -135,7 +135,7 @@ fn flatten(origin: String, object: Value, depth: usize, documents: &mut Vec<Docu
 /// Policies, whitelist, Secrets, `ConfigMaps` and service accounts among documents.
 #[derive(Debug, Default)]
 pub(super) struct Configuration {
-    pub(super) policies: Vec<Policy>,
+    policies: Vec<Policy>,
     whitelist: Option<Whitelist>,
     pub(super) objects: FileObjects,
     /// Namespace of objects that name none; `default` when not set.
@@ -196,18 +196,27 @@ impl Configuration {
         Inputs::complete(std::mem::take(&mut self.policies), self.whitelist.take().unwrap_or_default())
     }
 
-    fn policy(&mut self, id: PolicyId, document: &Document) {
-        let policy = read_policy(id, &document.object);
+    /// Whether no policy was found.
+    pub(super) fn has_no_policy(&self) -> bool {
+        self.policies.is_empty()
+    }
+
+    /// Whether a whitelist was found.
+    pub(super) fn has_whitelist(&self) -> bool {
+        self.whitelist.is_some()
+    }
+
+    /// Takes a policy; `origin` says where it is from.
+    pub(super) fn add_policy(&mut self, policy: Policy, origin: &str) {
         for problem in &policy.problems {
             let severity = if problem.error { "error" } else { "warning" };
-            self.remarks.push(format!("{severity}: {} ({}): {problem}", policy.id, document.origin));
+            self.remarks.push(format!("{severity}: {} ({origin}): {problem}", policy.id));
         }
         self.policies.push(policy);
     }
 
-    fn whitelist(&mut self, data: &BTreeMap<String, Bytes>) {
-        let text = data.iter().map(|(k, v)| (k.clone(), String::from_utf8_lossy(v).into_owned())).collect();
-        let whitelist = Whitelist::parse(&text);
+    /// Takes the whitelist in place of what was known.
+    pub(super) fn set_whitelist(&mut self, whitelist: Whitelist) {
         for problem in &whitelist.problems {
             self.remarks.push(format!(
                 "warning: ConfigMap {WHITELIST_NAME} {} line {}: {}",
@@ -215,6 +224,15 @@ impl Configuration {
             ));
         }
         self.whitelist = Some(whitelist);
+    }
+
+    fn policy(&mut self, id: PolicyId, document: &Document) {
+        self.add_policy(read_policy(id, &document.object), &document.origin);
+    }
+
+    fn whitelist(&mut self, data: &BTreeMap<String, Bytes>) {
+        let text = data.iter().map(|(k, v)| (k.clone(), String::from_utf8_lossy(v).into_owned())).collect();
+        self.set_whitelist(Whitelist::parse(&text));
     }
 }
 

@@ -12,6 +12,7 @@ pub mod denials;
 pub mod events;
 pub mod files;
 pub mod objects;
+pub mod read;
 pub mod remote;
 pub mod snapshot;
 pub mod watch;

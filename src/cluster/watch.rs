@@ -81,7 +81,7 @@ async fn watch_policies(client: Client, source: Source, kind: &str, inputs: Arc<
     .await;
 }
 
-fn policy_id(source: Source, object: &DynamicObject) -> PolicyId {
+pub(super) fn policy_id(source: Source, object: &DynamicObject) -> PolicyId {
     let name = object.name_any();
     match source {
         Source::ClusterPolicies => PolicyId::cluster(&name),

@@ -10,7 +10,9 @@
 // Tests say what they expect by panicking; clippy's own exception for tests does not see functions without `#[test]`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+mod audit;
 mod chart;
+mod check_cluster;
 mod controller;
 mod differential_cosign;
 mod differential_gpg;
@@ -19,6 +21,7 @@ mod e2e;
 mod keys;
 mod layering;
 mod negatives;
+mod pinning;
 mod quickstart;
 mod servers;
 mod status;
@@ -40,6 +43,9 @@ fn main() -> ExitCode {
         negatives::trials(),
         keys::trials(),
         controller::trials(),
+        pinning::trials(),
+        audit::trials(),
+        check_cluster::trials(),
         differential_gpg::trials(),
         differential_cosign::trials(),
         e2e::trials(),

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
-pub(super) use self::sources::verifier;
+pub(super) use self::sources::{api_server_addresses, find_api_servers, verifier};
 use super::args::{LogFormat, Part, ServeCommand};
 use super::output::complain;
 use super::runtime;
@@ -158,6 +158,7 @@ async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|e| format!("cannot listen on {address}: {e}"))
 }
 
+/// How the cluster is reached: by this kubeconfig, or as clients find out for themselves.
 pub(super) async fn kube_config(kubeconfig: Option<&Path>) -> Result<kube::Config, String> {
     match kubeconfig {
         None => kube::Config::infer()

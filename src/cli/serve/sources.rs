@@ -27,7 +27,7 @@ const FILE_POLL: Duration = Duration::from_secs(5);
 const API_SERVER_POLL: Duration = Duration::from_secs(60);
 
 /// Where the API server is, as far as it is known: what namespaced policies may not lead to.
-pub(super) fn api_server_addresses(url: &http::Uri, further: &[IpAddr]) -> Vec<IpAddr> {
+pub(in crate::cli) fn api_server_addresses(url: &http::Uri, further: &[IpAddr]) -> Vec<IpAddr> {
     let mut addresses = further.to_vec();
     let service = std::env::var("KUBERNETES_SERVICE_HOST").ok();
     for host in [url.host().map(str::to_owned), service].into_iter().flatten() {
@@ -41,32 +41,36 @@ pub(super) fn api_server_addresses(url: &http::Uri, further: &[IpAddr]) -> Vec<I
 
 /// Looks again and again where the API server is: the addresses behind its Service are those of nodes, and they change.
 pub(super) async fn follow_api_servers(client: Client, url: http::Uri, known: Vec<IpAddr>, verifier: Arc<Verifier>) {
-    let api: Api<EndpointSlice> = Api::namespaced(client, "default");
-    let of_the_api_server = ListParams::default().labels("kubernetes.io/service-name=kubernetes");
     let mut interval = tokio::time::interval(API_SERVER_POLL);
     let mut warned = false;
     loop {
         interval.tick().await;
-        let mut addresses = {
-            let (url, known) = (url.clone(), known.clone());
-            // Name resolution blocks.
-            let resolved = tokio::task::spawn_blocking(move || api_server_addresses(&url, &known)).await;
-            resolved.unwrap_or_default()
-        };
-        match api.list(&of_the_api_server).await {
-            Ok(slices) => {
-                let endpoints = slices.items.iter().flat_map(|slice| slice.endpoints.iter().flatten());
-                addresses.extend(endpoints.flat_map(|e| &e.addresses).filter_map(|a| a.parse::<IpAddr>().ok()));
-            }
+        match find_api_servers(client.clone(), url.clone(), known.clone()).await {
+            Ok(addresses) => verifier.set_api_servers(&addresses),
             Err(error) if !warned => {
                 warned = true;
                 warn!("the API server's own addresses are not known to the address guard: {error}");
-                continue;
             }
-            Err(_) => continue,
+            Err(_) => {}
         }
-        verifier.set_api_servers(&addresses);
     }
+}
+
+/// Every address of the API server: that of its URL, and those behind its Service.
+pub(in crate::cli) async fn find_api_servers(
+    client: Client,
+    url: http::Uri,
+    known: Vec<IpAddr>,
+) -> Result<Vec<IpAddr>, kube::Error> {
+    // Name resolution blocks.
+    let resolved = tokio::task::spawn_blocking(move || api_server_addresses(&url, &known)).await;
+    let mut addresses = resolved.unwrap_or_default();
+    let api: Api<EndpointSlice> = Api::namespaced(client, "default");
+    let of_the_api_server = ListParams::default().labels("kubernetes.io/service-name=kubernetes");
+    let slices = api.list(&of_the_api_server).await?;
+    let endpoints = slices.items.iter().flat_map(|slice| slice.endpoints.iter().flatten());
+    addresses.extend(endpoints.flat_map(|e| &e.addresses).filter_map(|a| a.parse::<IpAddr>().ok()));
+    Ok(addresses)
 }
 
 /// A verifier with the administrator's files read once.

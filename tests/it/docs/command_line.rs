@@ -130,7 +130,7 @@ fn every_reason_is_documented() {
     let verdict = read("src/domain/verdict.rs");
     let (_, reasons) = verdict.split_once("impl RefusalKind {").expect("the reasons of refusals");
     let (reasons, _) = reasons.split_once("\n}\n").expect("an end");
-    let check = read("src/cli/check.rs");
+    let check = read("src/cli/check/rows.rs");
     let (_, allowed) = check.split_once("row.reason = match basis {").expect("the reasons of allowances");
     let (allowed, _) = allowed.split_once("};").expect("an end");
     let literals = |text: &str| {
