@@ -39,6 +39,7 @@ deny: tools ## licences, sources, bans; advisories where the advisory database c
 
 generate: ## writes the generated files anew
 	UPDATE_GENERATED=1 $(CARGO) test --locked --lib generated
+	UPDATE_GENERATED=1 PODSEAL_REQUIRE_SERVERS=1 $(CARGO) test --locked --test it -- chart::generated
 
 bench: tools ## speed and memory side by side, as ratios
 	$(CARGO) bench --locked --bench webhook

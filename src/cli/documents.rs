@@ -38,6 +38,13 @@ impl Document {
         self.text("/kind").unwrap_or("")
     }
 
+    /// The place and the object, such as `file.yaml document 1: Secret team/key`.
+    fn named(&self) -> String {
+        let name = self.text("/metadata/name").unwrap_or("");
+        let namespace = self.text("/metadata/namespace").map(|namespace| format!("{namespace}/")).unwrap_or_default();
+        format!("{}: {} {namespace}{name}", self.origin, self.kind())
+    }
+
     fn group(&self) -> &str {
         self.text("/apiVersion").and_then(|v| v.split_once('/')).map_or("", |(group, _)| group)
     }
@@ -128,7 +135,7 @@ fn flatten(origin: String, object: Value, depth: usize, documents: &mut Vec<Docu
 /// Policies, whitelist, Secrets, `ConfigMaps` and service accounts among documents.
 #[derive(Debug, Default)]
 pub(super) struct Configuration {
-    pub(super) policies: Vec<Policy>,
+    policies: Vec<Policy>,
     whitelist: Option<Whitelist>,
     pub(super) objects: FileObjects,
     /// Namespace of objects that name none; `default` when not set.
@@ -189,18 +196,27 @@ impl Configuration {
         Inputs::complete(std::mem::take(&mut self.policies), self.whitelist.take().unwrap_or_default())
     }
 
-    fn policy(&mut self, id: PolicyId, document: &Document) {
-        let policy = read_policy(id, &document.object);
+    /// Whether no policy was found.
+    pub(super) fn has_no_policy(&self) -> bool {
+        self.policies.is_empty()
+    }
+
+    /// Whether a whitelist was found.
+    pub(super) fn has_whitelist(&self) -> bool {
+        self.whitelist.is_some()
+    }
+
+    /// Takes a policy; `origin` says where it is from.
+    pub(super) fn add_policy(&mut self, policy: Policy, origin: &str) {
         for problem in &policy.problems {
             let severity = if problem.error { "error" } else { "warning" };
-            self.remarks.push(format!("{severity}: {} ({}): {problem}", policy.id, document.origin));
+            self.remarks.push(format!("{severity}: {} ({origin}): {problem}", policy.id));
         }
         self.policies.push(policy);
     }
 
-    fn whitelist(&mut self, data: &BTreeMap<String, Bytes>) {
-        let text = data.iter().map(|(k, v)| (k.clone(), String::from_utf8_lossy(v).into_owned())).collect();
-        let whitelist = Whitelist::parse(&text);
+    /// Takes the whitelist in place of what was known.
+    pub(super) fn set_whitelist(&mut self, whitelist: Whitelist) {
         for problem in &whitelist.problems {
             self.remarks.push(format!(
                 "warning: ConfigMap {WHITELIST_NAME} {} line {}: {}",
@@ -209,19 +225,44 @@ impl Configuration {
         }
         self.whitelist = Some(whitelist);
     }
+
+    fn policy(&mut self, id: PolicyId, document: &Document) {
+        self.add_policy(read_policy(id, &document.object), &document.origin);
+    }
+
+    fn whitelist(&mut self, data: &BTreeMap<String, Bytes>) {
+        let text = data.iter().map(|(k, v)| (k.clone(), String::from_utf8_lossy(v).into_owned())).collect();
+        self.set_whitelist(Whitelist::parse(&text));
+    }
 }
 
 /// Base64 values of one member, plain text values of another, which wins as in the API server.
 fn data(document: &Document, encoded: &str, plain: &str) -> Result<BTreeMap<String, Bytes>, String> {
-    let member = |name: &str| document.object.get(name).and_then(Value::as_object).into_iter().flatten();
     let mut data = BTreeMap::new();
-    for (key, value) in member(encoded) {
-        let text: String = value.as_str().unwrap_or("").split_whitespace().collect();
-        let bytes = STANDARD.decode(text).map_err(|_| format!("{}: {encoded}.{key} is not base64", document.origin))?;
-        data.insert(key.clone(), Bytes::from(bytes));
+    for (key, text) in texts(document, encoded)? {
+        let packed: String = text.split_whitespace().collect();
+        let decoded = STANDARD.decode(packed);
+        let bytes = decoded.map_err(|_| format!("{}: {encoded}.{key} is not base64", document.named()))?;
+        data.insert(key.to_owned(), Bytes::from(bytes));
     }
-    for (key, value) in member(plain) {
-        data.insert(key.clone(), Bytes::from(value.as_str().unwrap_or("").to_owned()));
+    for (key, text) in texts(document, plain)? {
+        data.insert(key.to_owned(), Bytes::from(text.to_owned()));
     }
     Ok(data)
+}
+
+/// A member whose values are texts, as the API server takes it: absent, null, or an object of strings. A null value is an
+/// empty text there, too.
+fn texts<'a>(document: &'a Document, member: &str) -> Result<Vec<(&'a str, &'a str)>, String> {
+    let map = match document.object.get(member) {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Object(map)) => map,
+        Some(_) => return Err(format!("{}: {member} is not an object with texts as values", document.named())),
+    };
+    let text = |(key, value): (&'a String, &'a Value)| match value {
+        Value::String(text) => Ok((key.as_str(), text.as_str())),
+        Value::Null => Ok((key.as_str(), "")),
+        _ => Err(format!("{}: {member}.{key} is not a text; put quotes around it", document.named())),
+    };
+    map.iter().map(text).collect()
 }

@@ -10,14 +10,21 @@
 // Tests say what they expect by panicking; clippy's own exception for tests does not see functions without `#[test]`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+mod audit;
+mod chart;
+mod check_cluster;
+mod controller;
 mod differential_cosign;
 mod differential_gpg;
 mod docs;
 mod e2e;
+mod keys;
 mod layering;
 mod negatives;
+mod pinning;
 mod quickstart;
 mod servers;
+mod status;
 mod support;
 mod usage;
 
@@ -28,10 +35,17 @@ fn main() -> ExitCode {
         e2e::builds(),
         layering::trials(),
         docs::trials(),
+        chart::trials(),
         usage::trials(),
         servers::trials(),
         quickstart::trials(),
+        status::trials(),
         negatives::trials(),
+        keys::trials(),
+        controller::trials(),
+        pinning::trials(),
+        audit::trials(),
+        check_cluster::trials(),
         differential_gpg::trials(),
         differential_cosign::trials(),
         e2e::trials(),

@@ -44,6 +44,10 @@ programs=(
   "ctr|containerd|$containerd/cmd/ctr|$containerd_flags|$containerd_tags"
   "pause|pause|.|"
   "helm|helm|helm.sh/helm/v3/cmd/helm|$helm_flags"
+  "strict-decode-1.33|strict-decode/1.33|.|"
+  "strict-decode-1.34|strict-decode/1.34|.|"
+  "strict-decode-1.35|strict-decode/1.35|.|"
+  "strict-decode-1.36|strict-decode/1.36|.|"
   "etcd|etcd|go.etcd.io/etcd/server/v3|"
   "cosign|cosign|github.com/sigstore/cosign/v3/cmd/cosign|$cosign_flags"
   "crane|registry|github.com/google/go-containerregistry/cmd/crane|$crane_flags"
@@ -97,7 +101,7 @@ module_key() {
   (
     cd "$here/$1"
     go version
-    find . -type f \( -name go.mod -o -name go.sum -o -name '*.go' \) -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
+    find -L . -type f \( -name go.mod -o -name go.sum -o -name '*.go' \) -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
   ) | digest
 }
 

@@ -16,6 +16,7 @@ crate::tests! {
     every_metric_is_documented,
     every_fault_is_documented,
     every_reason_is_documented,
+    every_reason_of_a_policys_status_is_documented,
     the_example_of_check_prints_what_is_shown,
     the_json_of_check_is_as_shown,
 }
@@ -129,7 +130,7 @@ fn every_reason_is_documented() {
     let verdict = read("src/domain/verdict.rs");
     let (_, reasons) = verdict.split_once("impl RefusalKind {").expect("the reasons of refusals");
     let (reasons, _) = reasons.split_once("\n}\n").expect("an end");
-    let check = read("src/cli/check.rs");
+    let check = read("src/cli/check/rows.rs");
     let (_, allowed) = check.split_once("row.reason = match basis {").expect("the reasons of allowances");
     let (allowed, _) = allowed.split_once("};").expect("an end");
     let literals = |text: &str| {
@@ -140,6 +141,14 @@ fn every_reason_is_documented() {
     for reason in existing {
         assert!(documented.contains(reason.as_str()), "the reason {reason} is not in docs/troubleshooting.md");
     }
+}
+
+fn every_reason_of_a_policys_status_is_documented() {
+    let page = read("docs/troubleshooting.md");
+    let rows = rows(section(&page, "## Policies that are not ready"));
+    let documented: Vec<_> = rows.iter().filter_map(|row| row.split('`').nth(1)).collect();
+    let existing: Vec<_> = podseal::telemetry::metrics::READY_REASONS.iter().map(|(reason, _)| *reason).collect();
+    assert_eq!(documented, existing, "documented, and existing, in the same order");
 }
 
 fn the_example_of_check_prints_what_is_shown() {

@@ -26,7 +26,13 @@ pub enum Need {
     Image,
     /// helm.
     Helm,
+    /// Readers of manifests, one per release of Kubernetes.
+    Decoders,
 }
+
+/// What reads manifests strictly, from the oldest supported release of Kubernetes to the newest.
+pub const DECODERS: [&str; 4] =
+    ["strict-decode-1.33", "strict-decode-1.34", "strict-decode-1.35", "strict-decode-1.36"];
 
 impl Need {
     fn programs(self) -> &'static [&'static str] {
@@ -51,6 +57,7 @@ impl Need {
             ],
             Self::Image => &["buildah", "debootstrap", "skopeo", "git"],
             Self::Helm => &["helm"],
+            Self::Decoders => &DECODERS,
         }
     }
 

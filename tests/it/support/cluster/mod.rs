@@ -51,6 +51,11 @@ impl Cluster {
         cluster
     }
 
+    /// Another control plane, with nothing in it.
+    pub fn empty() -> Self {
+        Self::at(Site::Here(super::ports::free()))
+    }
+
     /// A control plane for a node, with nothing in it.
     pub fn for_node(space: &Arc<Space>) -> Self {
         Self::at(Site::Node(Arc::clone(space)))
