@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use serde::Deserialize;
 
 use super::review::{Kind, Object};
+use crate::cluster::denials::Owner;
 
 type Objects<T> = Option<Vec<Object<T>>>;
 
@@ -26,6 +27,23 @@ struct Metadata {
     name: Option<String>,
     #[serde(default)]
     generate_name: Option<String>,
+    #[serde(default)]
+    owner_references: Objects<OwnerReference>,
+}
+
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OwnerReference {
+    #[serde(default)]
+    api_version: Option<String>,
+    #[serde(default)]
+    kind: Option<String>,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    uid: Option<String>,
+    #[serde(default)]
+    controller: Option<bool>,
 }
 
 /// The union of a Pod's spec and the specs that lead to one.
@@ -120,6 +138,17 @@ pub struct NamedImage {
     pub image: String,
 }
 
+impl NamedImage {
+    /// The field as a JSON pointer (RFC 6901), for a patch of this very field. Field paths are made of names and indices
+    /// alone, none of which needs escaping.
+    pub fn pointer(&self) -> String {
+        let mut pointer = String::with_capacity(self.field.len() + 1);
+        pointer.push('/');
+        pointer.extend(self.field.chars().filter(|c| *c != ']').map(|c| if matches!(c, '.' | '[') { '/' } else { c }));
+        pointer
+    }
+}
+
 /// A Pod's spec inside some object.
 #[derive(Debug, Clone, Copy)]
 pub struct PodSpec<'a> {
@@ -132,6 +161,18 @@ impl Workload {
     pub fn name(&self) -> &str {
         let metadata = self.metadata.as_ref();
         metadata.and_then(|m| m.name.as_deref().or(m.generate_name.as_deref())).unwrap_or("")
+    }
+
+    /// What the object says it is controlled by, which decides nothing: anybody can write it.
+    pub fn controller(&self) -> Option<Owner<'_>> {
+        let owners = self.metadata.as_ref().and_then(|m| m.owner_references.as_ref());
+        let owner = owners.into_iter().flatten().find(|owner| owner.controller == Some(true))?;
+        Some(Owner {
+            api_version: owner.api_version.as_deref().unwrap_or_default(),
+            kind: owner.kind.as_deref().unwrap_or_default(),
+            name: owner.name.as_deref().unwrap_or_default(),
+            uid: owner.uid.as_deref().unwrap_or_default(),
+        })
     }
 
     /// Whether the kubelet says that it made this Pod from a file of its node.

@@ -182,7 +182,12 @@ impl Demands<'_> {
             if !scheme {
                 report.warn("notary", "is not an http or https URL");
             }
-            report.warn("notary", "Notary is not evaluated by this version; give cosignKeyRef or gpgKeyRef as well");
+            let message = if self.cosign_key.is_some() || self.gpg_key.is_some() {
+                "Notary is not evaluated by this version: until it is, the keys of this entry decide alone"
+            } else {
+                "Notary is not evaluated by this version; give cosignKeyRef or gpgKeyRef as well"
+            };
+            report.warn("notary", message);
         } else if self.cosign_key.is_none() && self.gpg_key.is_none() {
             let message = "true, but nothing is configured to check a signature with: the images of this entry are \
                            denied and the policy is not Ready; give cosignKeyRef or gpgKeyRef";

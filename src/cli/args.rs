@@ -8,7 +8,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
-use crate::admission::Templates;
+use crate::admission::{Enforcement, Templates};
 
 /// Lets only images with a trusted signature run.
 #[derive(Debug, Parser)]
@@ -33,6 +33,9 @@ pub(super) enum Command {
     Demo(DemoCommand),
     /// Print the custom resource definitions
     Crds(CrdsCommand),
+    /// Ask the API server, without leaving a trace, whether it has podseal judge the Pods of a namespace
+    #[command(after_help = "Exit status: 0 they are judged, 1 they are not, 2 could not find out, 64 wrong usage.")]
+    Probe(ProbeCommand),
     /// Print a shell completion script
     Completions {
         /// The shell
@@ -45,6 +48,19 @@ pub(super) struct CrdsCommand {
     /// One kind, by its name, plural or short name; both without it
     #[arg(value_name = "KIND")]
     pub(super) kind: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ProbeCommand {
+    /// Kubeconfig file; without it $KUBECONFIG, ~/.kube/config, or the Pod's service account
+    #[arg(long, value_name = "FILE")]
+    pub(super) kubeconfig: Option<PathBuf>,
+    /// A namespace whose Pods are to be judged, and in which the caller may create Pods
+    #[arg(short, long, value_name = "NAME", default_value = "default", value_parser = name())]
+    pub(super) namespace: String,
+    /// How long to go on asking
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub(super) timeout: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -85,7 +101,7 @@ pub(super) struct SourceArguments {
     #[arg(long, value_name = "CIDR")]
     pub(super) allow_address: Vec<IpNet>,
     /// The longest one request to a registry or store may take, within the review's time
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = some_time)]
     pub(super) request_timeout: Duration,
     /// Requests in flight per registry or store
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = count)]
@@ -124,15 +140,6 @@ pub(super) enum Part {
     Controller,
 }
 
-/// What comes of a denial.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Enforcement {
-    /// What is denied does not run
-    Enforce,
-    /// Everything is admitted, and what would be denied is reported
-    Audit,
-}
-
 #[derive(Debug, Args)]
 pub(super) struct ServeCommand {
     /// What this process does; several may be given, divided by commas
@@ -168,6 +175,9 @@ pub(super) struct ServeCommand {
     /// How long a definite negative verdict is used again
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(super) negative_ttl: Duration,
+    /// Namespace whose Secrets are watched as podseal's own are; elsewhere they are read one by one
+    #[arg(long, value_name = "NAME", value_parser = name())]
+    pub(super) watch_secrets: Vec<String>,
     /// Verdicts kept
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     pub(super) verdicts: u64,
@@ -262,7 +272,7 @@ pub(super) struct CheckCommand {
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(super) output: Format,
     /// Time for the decision about one image
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = some_time)]
     pub(super) timeout: Duration,
     #[command(flatten)]
     pub(super) source: SourceArguments,
@@ -287,6 +297,12 @@ fn pair(text: &str) -> Result<(String, String), String> {
         }
         _ => Err("expected REGISTRY=HOST".to_owned()),
     }
+}
+
+/// A time within which something is to be done: with none, nothing ever is.
+fn some_time(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time.is_zero() { Err("expected a time above 0".to_owned()) } else { Ok(time) }
 }
 
 /// `500ms`, `5s`, `1m30s`, as Go and Kubernetes write durations.

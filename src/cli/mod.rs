@@ -6,6 +6,7 @@ mod crds;
 mod demo;
 mod documents;
 mod output;
+mod probe;
 mod serve;
 
 use std::ffi::OsString;
@@ -35,6 +36,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(command) => check::run(&command, arguments.verbose),
         Command::Demo(command) => demo::run(&command, arguments.verbose),
         Command::Crds(command) => crds::run(&command),
+        Command::Probe(command) => probe::run(&command),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "podseal", &mut script);

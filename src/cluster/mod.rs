@@ -5,8 +5,11 @@
 //!  watch whitelist ─┼─► Inputs ─► Snapshot (Arc, swapped whole)      a review takes one and keeps it
 //!  watch Secrets ───┴─► own-namespace Secrets (acted on at once)
 //!  get Secrets, ConfigMaps, ServiceAccounts elsewhere, each with a bounded age
+//!  denials ─► Events on what controls the Pod
 //! ```
 
+pub mod denials;
+pub mod events;
 pub mod files;
 pub mod objects;
 pub mod remote;

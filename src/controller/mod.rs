@@ -16,6 +16,7 @@ pub mod certificates;
 pub mod lease;
 mod report;
 pub mod schema;
+pub mod status;
 mod wake;
 pub mod webhooks;
 pub mod whitelist;

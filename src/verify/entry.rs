@@ -14,7 +14,7 @@ use super::pod::Credentials;
 use crate::cluster::{Freshness, SecretData};
 use crate::domain::digest::Digest;
 use crate::domain::image::ImageRef;
-use crate::domain::policy::{Entry, GpgCheck, ObjectRef, SignedCheck};
+use crate::domain::policy::{Entry, GpgCheck, ObjectRef, PolicyId, SignedCheck};
 use crate::domain::scope::HostPattern;
 use crate::domain::verdict::{Cause, Failure, Method, Pass, Refusal, RefusalKind};
 use crate::fault::{Fault, FaultKind};
@@ -323,24 +323,30 @@ impl Subject<'_> {
         Origin { reference, namespace: self.namespace, tenant, deadline: self.deadline }
     }
 
-    /// Cluster policies may name anything; namespaced ones their own namespace and those the administrator shares.
     fn may_name(&self, reference: &ObjectRef) -> bool {
-        match &self.entry.policy.namespace {
-            None => true,
-            Some(own) => {
-                *own == reference.namespace
-                    || self.verifier.config.shared_namespaces.iter().any(|n| **n == *reference.namespace)
-            }
+        may_name(&self.entry.policy, reference, &self.verifier.config.shared_namespaces)
+    }
+}
+
+/// Cluster policies may name anything; namespaced ones their own namespace and those the administrator shares.
+pub(crate) fn may_name(policy: &PolicyId, reference: &ObjectRef, shared_namespaces: &[String]) -> bool {
+    match &policy.namespace {
+        None => true,
+        Some(own) => {
+            *own == reference.namespace || shared_namespaces.iter().any(|shared| **shared == *reference.namespace)
         }
     }
 }
 
-/// One text for every reason, so that nobody learns from it what exists where he may not read.
 fn unusable(reference: &ObjectRef) -> Fault {
-    let message = format!(
+    Fault::new(FaultKind::Reference, unusable_text(reference))
+}
+
+/// One text for every reason, so that nobody learns from it what exists where he may not read.
+pub(crate) fn unusable_text(reference: &ObjectRef) -> String {
+    format!(
         "the reference {reference} cannot be used: it does not exist, lacks the needed key, or may not be named here"
-    );
-    Fault::new(FaultKind::Reference, message)
+    )
 }
 
 fn configuration(message: String) -> Cause {

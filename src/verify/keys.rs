@@ -17,7 +17,7 @@ use crate::signature::openpgp::Keyring;
 use crate::telemetry::Metrics;
 
 /// The Secret's key for cosign public keys.
-pub(super) const COSIGN_PUB: &str = "cosign.pub";
+pub(crate) const COSIGN_PUB: &str = "cosign.pub";
 /// Bytes of the Secrets whose parsed content is kept, at most; parsed, they take several times as much.
 const CAPACITY: u64 = 8 << 20;
 const OVERHEAD: usize = 512;
@@ -25,7 +25,7 @@ const IDLE: Duration = Duration::from_secs(3_600);
 
 /// Bytes of a key Secret that a namespaced policy names, at most. Room for dozens of ordinary keys; what costs most in a
 /// key, its signatures upon itself, is bounded with it.
-const MAX_TENANT: usize = 64 << 10;
+pub(crate) const MAX_TENANT: usize = 64 << 10;
 
 /// Whose Secret, and on whose behalf it is read.
 #[derive(Clone, Copy)]

@@ -6,7 +6,7 @@
 //!
 //! | path | method | listener |
 //! |---|---|---|
-//! | `/validate`, `/validate-policy` | POST, `application/json` | TLS alone |
+//! | `/validate`, `/validate-policy`, `/mutate` | POST, `application/json` | TLS alone |
 //! | `/healthz`, `/readyz`, `/metrics` | GET | TLS, and plain HTTP where one is configured |
 //!
 //! Nothing here is without a bound: size and time of a body, bodies in memory, reviews in flight, connections, their
@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::admission::{Admission, Answer};
+use crate::admission::{Admission, Answer, Question};
 use crate::telemetry::Metrics;
 
 pub use self::budget::{Budget, parse_go_duration};
@@ -47,12 +47,14 @@ pub use self::tls::Tls;
 pub trait Reviewer: Send + Sync + 'static {
     /// A review of a Pod or a Pod template, to be answered within the budget.
     fn validate(&self, body: Bytes, budget: Duration) -> impl Future<Output = Answer> + Send;
+    /// A review of a Pod whose images may be pinned, to be answered within the budget.
+    fn mutate(&self, body: Bytes, budget: Duration) -> impl Future<Output = Answer> + Send;
     /// A review of a policy object.
     fn validate_policy(&self, body: &[u8]) -> Answer;
     /// The answer to a review that is turned away.
-    fn overloaded(&self, body: &[u8]) -> Answer;
+    fn overloaded(&self, question: Question, body: &[u8]) -> Answer;
     /// The answer to a review that panicked or overran its time; counts it as an internal fault.
-    fn internal_error(&self, body: &[u8]) -> Answer;
+    fn internal_error(&self, question: Question, body: &[u8]) -> Answer;
     /// `Ok` when reviews can be answered, else what is missing.
     fn ready(&self) -> Result<(), String>;
 }
@@ -62,16 +64,20 @@ impl Reviewer for Admission {
         self.validate(body, budget)
     }
 
+    fn mutate(&self, body: Bytes, budget: Duration) -> impl Future<Output = Answer> + Send {
+        self.mutate(body, budget)
+    }
+
     fn validate_policy(&self, body: &[u8]) -> Answer {
         self.validate_policy(body)
     }
 
-    fn overloaded(&self, body: &[u8]) -> Answer {
-        self.overloaded(body)
+    fn overloaded(&self, question: Question, body: &[u8]) -> Answer {
+        self.overloaded(question, body)
     }
 
-    fn internal_error(&self, body: &[u8]) -> Answer {
-        self.internal_error(body)
+    fn internal_error(&self, question: Question, body: &[u8]) -> Answer {
+        self.internal_error(question, body)
     }
 
     fn ready(&self) -> Result<(), String> {

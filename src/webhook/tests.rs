@@ -18,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::tls::{Files, Pem, TlsError};
 use super::{App, Limits, Reviewer, Routes, Timing, Tls, serve};
-use crate::admission::Answer;
+use crate::admission::{Answer, Question};
 use crate::telemetry::Metrics;
 
 const HOST: &str = "webhook.test";
@@ -60,11 +60,17 @@ impl Reviewer for Puppet {
         assert_ne!(body, b"panic", "by order");
         say(200, "policy")
     }
-    fn overloaded(&self, _body: &[u8]) -> Answer {
-        say(200, "overloaded")
+    async fn mutate(&self, body: Bytes, budget: Duration) -> Answer {
+        match &body[..] {
+            b"pins" => say(200, "pinned"),
+            _ => self.validate(body, budget).await,
+        }
     }
-    fn internal_error(&self, _body: &[u8]) -> Answer {
-        say(200, "internal error")
+    fn overloaded(&self, question: Question, _body: &[u8]) -> Answer {
+        say(200, if question == Question::Pins { "overloaded, not pinned" } else { "overloaded" })
+    }
+    fn internal_error(&self, question: Question, _body: &[u8]) -> Answer {
+        say(200, if question == Question::Pins { "internal error, not pinned" } else { "internal error" })
     }
     fn ready(&self) -> Result<(), String> {
         Ok(())
@@ -622,4 +628,26 @@ async fn h16_one_client_cannot_hold_all_connections() {
     let open = tokio::time::timeout(Duration::from_millis(50), other.read(&mut [0; 1])).await;
     assert!(open.is_err(), "another client is not turned away: {open:?}");
     assert_eq!(first.post("/validate", "{}").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a17_h12_pins_are_asked_for_on_a_path_of_their_own_and_fail_in_their_own_way() {
+    let limits = Limits { in_flight: 1, ..Limits::default() };
+    let running = start_tls(limits, quick()).await;
+    assert_eq!(running.post("/mutate", "pins").await, (StatusCode::OK, "pinned".to_owned()));
+    let budget: u128 = running.post("/mutate?timeout=3s", "budget").await.1.parse().unwrap();
+    assert!((2000..=2500).contains(&budget), "{budget}");
+    for order in ["panic", "panic later"] {
+        assert_eq!(running.post("/mutate", order).await.1, "internal error, not pinned");
+        assert_eq!(running.post("/validate", order).await.1, "internal error");
+    }
+    assert_eq!(running.post("/mutate?timeout=1s", "forever").await.1, "internal error, not pinned");
+    let (connected, [entered, release, _]) = (running.connect(), &running.puppet);
+    let mut waiting = connected.await;
+    waiting.send(&post_of("/mutate", "application/json", "wait")).await;
+    entered.notified().await;
+    assert_eq!(running.post("/mutate", "pins").await.1, "overloaded, not pinned");
+    assert_eq!(running.post("/validate", "x").await.1, "overloaded");
+    release.notify_one();
+    assert_eq!(waiting.answer().await.expect("an answer").1, "waited");
 }

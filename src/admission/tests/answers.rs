@@ -91,8 +91,21 @@ async fn i16_every_use_of_the_whitelist_leaves_its_line_in_the_audit_log() {
     let audit = |said: &Said| said.json["response"]["auditAnnotations"].to_string();
     let said = desk.allows(&pod_of(&["listed.invalid/a/b:1"])).await;
     assert!(audit(&said).contains("whitelist line listed.invalid/*"), "{said:?}");
+    let annotation = |said: &Said| said.json["response"]["auditAnnotations"]["whitelisted"].clone();
+    let line = "spec.containers[0].image=listed.invalid/a/b:1 by the line listed.invalid/*";
+    assert_eq!(annotation(&said), line);
+    // Also when another image of the Pod is denied, and only then when the whitelist was needed.
+    let said = desk.denies(&pod_of(&["listed.invalid/a/b:1", BAD]), BAD).await;
+    assert_eq!(annotation(&said), line);
+    let said = desk.allows(&pod_of(&[GOOD])).await;
+    assert_eq!(annotation(&said), json!(null));
     let said = desk.allows(&but(&pod_of(&[BAD]), "/request/namespace", "listed".into())).await;
     assert!(audit(&said).contains("namespace whitelisted"), "{said:?}");
+    assert_eq!(annotation(&said), format!("spec.containers[0].image={BAD} by the line of its namespace"));
+    let metrics = desk.lab.metrics.encode();
+    for line in ["podseal_whitelisted_total{by=\"image\"} 2", "podseal_whitelisted_total{by=\"namespace\"} 1"] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
     let said = desk.allows(&but(&pod_of(&[BAD]), "/request/namespace", "kube-system".into())).await;
     assert!(audit(&said).contains("exempt namespace"), "{said:?}");
 }

@@ -10,7 +10,7 @@ use kube::client::ClientBuilder;
 use super::Base;
 use crate::cli::args::ServeCommand;
 use crate::controller::lease::{Candidate, Fence, FenceLayer, Times};
-use crate::controller::{Context, certificates, schema, webhooks, whitelist};
+use crate::controller::{Context, certificates, schema, status, webhooks, whitelist};
 use crate::webhook::{Gate, Routes};
 
 /// A controller that is ready to run.
@@ -28,6 +28,7 @@ struct Parts {
     certificates: Option<certificates::Config>,
     webhooks: Option<webhooks::Config>,
     schema: schema::Config,
+    status: status::Config,
 }
 
 impl Controller {
@@ -48,7 +49,7 @@ impl Controller {
             times: Times::default(),
             fence,
         };
-        let parts = Parts::of(command, context(client));
+        let parts = Parts::of(command, context(client), &instance);
         let armed = webhooks::Armed::default();
         let gate: Gate = match &parts.webhooks {
             Some(_) => {
@@ -79,7 +80,7 @@ impl Controller {
 }
 
 impl Parts {
-    fn of(command: &ServeCommand, context: Context) -> Self {
+    fn of(command: &ServeCommand, context: Context, instance: &str) -> Self {
         let wanted = &command.controller;
         let certificates = wanted.certificate_secret.clone().map(|secret| certificates::Config {
             secret,
@@ -94,7 +95,12 @@ impl Parts {
             service: wanted.webhook_service.clone(),
             ca_secret: wanted.ca_secret.clone().or_else(|| wanted.certificate_secret.clone()),
         });
-        Self { context, certificates, webhooks, schema: schema::Config { manage: wanted.manage_crds } }
+        let status = status::Config {
+            restrict_namespaces: command.decision.restrict_namespaces,
+            shared_namespaces: command.decision.shared_namespace.clone(),
+            ..status::Config::new(instance)
+        };
+        Self { context, certificates, webhooks, schema: schema::Config { manage: wanted.manage_crds }, status }
     }
 
     /// Everything that a leader does, until it is dropped. Each part is a future that does not end.
@@ -104,7 +110,7 @@ impl Parts {
         let webhooks = self.webhooks.clone().map(|config| webhooks::run(context(), config));
         tokio::join!(
             // Keys: OptionFuture::from(keys.map(|config| controller::keys::run(context(), config))),
-            // Status: controller::status::run(context(), status::Config { … }),
+            status::run(context(), self.status.clone()),
             OptionFuture::from(certificates),
             OptionFuture::from(webhooks),
             schema::run(context(), self.schema),

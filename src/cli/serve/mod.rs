@@ -6,6 +6,7 @@ mod controller;
 mod sources;
 mod webhook;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -37,6 +38,8 @@ struct Base {
     inputs: Arc<Inputs>,
     /// Secrets of podseal's namespace, followed by a watch.
     own: OwnSecrets,
+    /// Those of the namespaces that the administrator lists.
+    further: HashMap<String, OwnSecrets>,
     /// Objects by `get`, and those of `own`.
     objects: Arc<RemoteObjects>,
     /// Turns true when the process is told to end.
@@ -50,20 +53,25 @@ impl Base {
             Client::try_from(kubernetes.clone()).map_err(|e| format!("the Kubernetes client cannot be set up: {e}"))?;
         let namespace = command.decision.own_namespace.clone();
         let own: OwnSecrets = Arc::new(ArcSwapOption::empty());
-        let objects = Arc::new(RemoteObjects::new(client.clone(), &namespace, own.clone()));
+        let listed = command.watch_secrets.iter().filter(|name| **name != namespace);
+        let further: HashMap<_, _> = listed.map(|name| (name.clone(), OwnSecrets::default())).collect();
+        let objects = Arc::new(RemoteObjects::new(client.clone(), &namespace, own.clone()).watching(further.clone()));
         let (stop, stopping) = tokio::sync::watch::channel(false);
         tokio::spawn(async move {
             terminated().await;
             let _ = stop.send(true);
         });
         let (metrics, inputs) = (Arc::new(Metrics::new()), Arc::new(Inputs::new()));
-        Ok(Self { kubernetes, client, namespace, metrics, inputs, own, objects, stopping })
+        Ok(Self { kubernetes, client, namespace, metrics, inputs, own, further, objects, stopping })
     }
 
     /// Begins to follow policies, whitelist and Secrets.
     fn watch(&self) {
         let (inputs, own, metrics) = (self.inputs.clone(), self.own.clone(), self.metrics.clone());
         tokio::spawn(watch::run(self.client.clone(), self.namespace.clone(), inputs, own, metrics));
+        for (namespace, secrets) in &self.further {
+            tokio::spawn(watch::watch_further(self.client.clone(), namespace.clone(), secrets.clone()));
+        }
     }
 }
 
@@ -150,7 +158,7 @@ async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|e| format!("cannot listen on {address}: {e}"))
 }
 
-async fn kube_config(kubeconfig: Option<&Path>) -> Result<kube::Config, String> {
+pub(super) async fn kube_config(kubeconfig: Option<&Path>) -> Result<kube::Config, String> {
     match kubeconfig {
         None => kube::Config::infer()
             .await

@@ -4,12 +4,15 @@ use std::fmt::Write as _;
 use std::future::Future;
 use std::sync::Arc;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 
 use super::sources::{SourceFiles, api_server_addresses, follow_api_servers, follow_files, verifier};
 use super::{Base, listen};
 use crate::admission::{Admission, AdmissionConfig};
 use crate::cli::args::ServeCommand;
+use crate::cluster::denials::Denials;
 use crate::verify::CacheLimits;
 use crate::webhook::{App, Gate, Limits, Routes, Timing, Tls, serve, tls};
 
@@ -33,6 +36,8 @@ impl Webhook {
         let verifier = Arc::new(verifier(&command.source, &command.decision, serving, objects, metrics.clone())?);
         let admission =
             Admission::new(admission_config(command), verifier.clone(), base.inputs.clone(), metrics.clone());
+        let (denials, telling) = denials(command, base);
+        let admission = admission.with_denials(denials);
         let tls = certificate(command, base).await?;
         let listener = listen(command.listen).await?;
         let limits = Limits { in_flight: command.max_in_flight, ..Limits::default() };
@@ -42,6 +47,7 @@ impl Webhook {
         };
         let routes = Routes::new(&App::gated(gate, admission, metrics, limits));
 
+        tokio::spawn(telling);
         tokio::spawn(follow_api_servers(base.client.clone(), url, known, verifier.clone()));
         tokio::spawn(follow_files(SourceFiles::of(&command.source), verifier));
         tokio::spawn(tls.clone().watch_dates());
@@ -77,6 +83,20 @@ async fn certificate(command: &ServeCommand, base: &Base) -> Result<Tls, String>
     Ok(tls)
 }
 
+/// Events about denials, if they are wanted, and the work that goes with them.
+fn denials(command: &ServeCommand, base: &Base) -> (Denials, BoxFuture<'static, ()>) {
+    if !command.events {
+        return (Denials::off(), std::future::ready(()).boxed());
+    }
+    let (denials, telling) = Denials::new(base.client.clone(), &instance(), base.metrics.clone());
+    (denials, telling.boxed())
+}
+
+/// What tells this process from other replicas: in a Pod, its name.
+fn instance() -> String {
+    std::env::var("HOSTNAME").unwrap_or_else(|_| "podseal".to_owned())
+}
+
 /// podseal's own namespace and kube-system are exempt always; the installation adds others.
 fn admission_config(command: &ServeCommand) -> AdmissionConfig {
     let decision = &command.decision;
@@ -84,6 +104,7 @@ fn admission_config(command: &ServeCommand) -> AdmissionConfig {
     AdmissionConfig {
         exempt_namespaces: own.into_iter().chain(decision.exempt_namespace.iter().cloned()).collect(),
         templates: command.templates,
+        enforcement: command.enforcement,
     }
 }
 

@@ -93,6 +93,13 @@ impl Keyring {
         self.entries.is_empty()
     }
 
+    /// Addresses that name nobody, because certificates of different key files carry them; sorted.
+    pub fn ambiguous_addresses(&self) -> Vec<String> {
+        let mut addresses: Vec<String> = self.ambiguous.iter().map(|a| printable(a.as_bytes())).collect();
+        addresses.sort();
+        addresses
+    }
+
     /// The trusted keys that the signature names as its issuer, in a fixed order.
     ///
     /// Issuer subpackets need not be signed, so they only choose what is tried. A signature that names no issuer is

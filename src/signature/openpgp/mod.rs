@@ -42,7 +42,11 @@ pub struct KeyInfo {
     pub file: String,
     /// User IDs as text, valid ones only.
     pub user_ids: Vec<String>,
-    /// When it expires, if it does.
+    /// Addresses by which policies can name the holder: of valid User IDs, lower case, sorted, without those that
+    /// certificates of different key files carry.
+    pub addresses: Vec<String>,
+    /// When it stops verifying, if it does: the latest end of a key in it that may sign now, and if there is none, the
+    /// primary key's own expiry.
     pub expires: Option<SystemTime>,
     /// Why it cannot verify anything now (expired, revoked, no signing key, weak), if so.
     pub unusable: Option<String>,
@@ -63,7 +67,7 @@ impl Keyring {
     /// The certificates, as of `now`, by fingerprint.
     pub fn keys(&self, now: SystemTime) -> Vec<KeyInfo> {
         let policy = validity::policy(now);
-        self.entries.iter().map(|entry| describe(entry, &policy, now)).collect()
+        self.entries.iter().map(|entry| self.describe(entry, &policy, now)).collect()
     }
 
     /// Verifies one signature blob and gives its content.
@@ -90,6 +94,22 @@ impl Keyring {
             }
         }
         Err(error)
+    }
+
+    fn describe(&self, entry: &Entry, policy: &dyn Policy, now: SystemTime) -> KeyInfo {
+        let fingerprint = validity::hex(&entry.cert.fingerprint());
+        let file = entry.file.clone();
+        // For a certificate that is refused now, what it says about itself is still worth showing if it can be read.
+        let readable = entry.cert.with_policy(policy, now).ok();
+        let addresses = readable.as_ref().map(|cert| self.addresses(cert)).unwrap_or_default();
+        let user_ids =
+            readable.iter().flat_map(keyring::valid_user_ids).map(|id| keyring::printable(id.value())).collect();
+        let signing = validity::check_cert(&entry.cert, policy, now).and_then(|_| signing_end(entry, policy, now));
+        let (expires, unusable) = match signing {
+            Ok(end) => (end, None),
+            Err(why) => (readable.and_then(|cert| cert.primary_key().key_expiration_time()), Some(why)),
+        };
+        KeyInfo { fingerprint, file, user_ids, addresses, expires, unusable }
     }
 
     fn try_candidate(
@@ -120,27 +140,20 @@ impl Keyring {
     }
 }
 
-fn describe(entry: &Entry, policy: &dyn Policy, now: SystemTime) -> KeyInfo {
-    let fingerprint = validity::hex(&entry.cert.fingerprint());
-    let file = entry.file.clone();
-    // For a certificate that is refused now, what it says about itself is still worth showing if it can be read.
-    let readable = entry.cert.with_policy(policy, now).ok();
-    let expires = readable.as_ref().and_then(|cert| cert.primary_key().key_expiration_time());
-    let user_ids = readable.iter().flat_map(keyring::valid_user_ids).map(|id| keyring::printable(id.value())).collect();
-    let unusable = validity::check_cert(&entry.cert, policy, now).err().or_else(|| no_signing_key(entry, policy, now));
-    KeyInfo { fingerprint, file, user_ids, expires, unusable }
-}
-
-/// Why none of the keys can sign at `now`, if so: the reasons of all that could sign otherwise.
-fn no_signing_key(entry: &Entry, policy: &dyn Policy, now: SystemTime) -> Option<String> {
-    let mut reasons = Vec::new();
+/// When the last of the keys that may sign at `now` stops doing so, if ever; if none may, why not: the reasons of all
+/// that could sign otherwise.
+fn signing_end(entry: &Entry, policy: &dyn Policy, now: SystemTime) -> Result<Option<SystemTime>, String> {
+    let (mut ends, mut reasons) = (Vec::new(), Vec::new());
     for key in entry.cert.keys() {
         match validity::check_key(&key, policy, now) {
-            Ok(_) => return None,
+            Ok(end) => ends.push(end),
             Err(why) if key.key().pk_algo().for_signing() => reasons.push(why),
             Err(_) => {}
         }
     }
+    if let Some(last) = ends.iter().copied().max_by_key(|end| (end.is_none(), *end)) {
+        return Ok(last);
+    }
     reasons.truncate(3);
-    Some(if reasons.is_empty() { "it has no key for signing".to_owned() } else { reasons.join("; ") })
+    Err(if reasons.is_empty() { "it has no key for signing".to_owned() } else { reasons.join("; ") })
 }

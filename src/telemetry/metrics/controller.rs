@@ -1,8 +1,11 @@
 //! What the controller does, a section for each of its parts.
 
+mod status;
+
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+pub use self::status::{READY_REASONS, StatusMetrics};
 use super::{family, single};
 
 /// The CRDs, as the label of their metric.
@@ -17,6 +20,8 @@ pub struct ControllerMetrics {
     armed: Gauge,
     // CRDs
     crd_outdated: [Gauge; CRDS.len()],
+    /// Statuses of policies.
+    pub status: StatusMetrics,
 }
 
 impl ControllerMetrics {
@@ -34,6 +39,7 @@ impl ControllerMetrics {
                 "1 when the served CRD is older than this version's.",
                 |i| vec![("crd", CRDS[i])],
             ),
+            status: StatusMetrics::new(r),
         }
     }
 

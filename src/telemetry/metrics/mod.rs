@@ -24,7 +24,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-pub use self::controller::ControllerMetrics;
+pub use self::controller::{ControllerMetrics, READY_REASONS, StatusMetrics};
 use self::keys::KeyExpiry;
 pub use self::keys::MAX_KEYS;
 use self::timing::Timing;
@@ -56,6 +56,17 @@ impl Ending {
     }
 }
 
+/// What came of an image that was to be pinned, as a metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Pinning {
+    /// It got its digest.
+    Pinned,
+    /// Nothing asks for a pin.
+    Left,
+    /// A pin was due and could not be had.
+    Failed,
+}
+
 /// Which upstream server a request went to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum UpstreamKind {
@@ -67,7 +78,32 @@ pub enum UpstreamKind {
     Store,
 }
 
+/// What of the whitelist allowed an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Whitelisted {
+    /// A line of `whitelist-images`.
+    Image,
+    /// A line of `whitelist-namespaces`.
+    Namespace,
+}
+
+/// What became of one denial that was to be told by an Event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Told {
+    /// By an Event of its own.
+    Created,
+    /// By the count of an Event that says the same of the same object.
+    Repeated,
+    /// Not, because its namespace or the whole cluster has too many.
+    Limited,
+    /// Not, because too many waited.
+    Dropped,
+    /// Not, because the API server did not take the Event.
+    Failed,
+}
+
 const ENDINGS: [Ending; 3] = [Ending::Allowed, Ending::Denied, Ending::Error];
+const PINNINGS: [&str; 3] = ["pinned", "left", "failed"];
 const METHODS: [&str; 4] = ["none", "notary", "cosign", "gpg"];
 const UPSTREAMS: [&str; 3] = ["registry", "token", "store"];
 const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
@@ -97,8 +133,12 @@ pub struct Metrics {
     registry: Registry,
     reviews: [Counter; ENDINGS.len()],
     review_duration: Timing,
+    would_deny: [Counter; ENDINGS.len()],
+    pins: [Counter; PINNINGS.len()],
+    pin_duration: Timing,
     images: [[Counter; METHODS.len()]; ENDINGS.len()],
-    whitelisted: [Counter; 3],
+    whitelisted: [Counter; 2],
+    denial_events: [Counter; 5],
     faults: [Counter; FAULTS.len()],
     cache: [Counter; 2],
     upstream: [[Counter; RESULTS]; UPSTREAMS.len()],
@@ -135,9 +175,19 @@ impl Metrics {
                 vec![("outcome", ENDINGS[i].label())]
             }),
             review_duration: single(r, "podseal_review_duration_seconds", "Time from request to answer."),
+            would_deny: family(r, "podseal_would_deny", "Admitted only because nothing is enforced.", |i| {
+                vec![("outcome", ENDINGS[i].label())]
+            }),
+            pins: family(r, "podseal_pins", "Images that came to be pinned to their digest.", |i| {
+                vec![("result", PINNINGS[i])]
+            }),
+            pin_duration: single(r, "podseal_pin_duration_seconds", "Time from request for pins to answer."),
             images: images(r),
             whitelisted: family(r, "podseal_whitelisted", "Allowances that the whitelist gave.", |i| {
-                vec![("by", ["image", "namespace", "other"][i])]
+                vec![("by", ["image", "namespace"][i])]
+            }),
+            denial_events: family(r, "podseal_denial_events", "Denials, by how Events told of them.", |i| {
+                vec![("result", ["created", "repeated", "limited", "dropped", "failed"][i])]
             }),
             faults: family(r, "podseal_faults", "Obstacles to a verdict.", |i| vec![("kind", FAULTS[i].label())]),
             cache: family(r, "podseal_cache", "Looks into the verdict cache.", |i| {
@@ -174,6 +224,21 @@ impl Metrics {
         self.review_duration.observe(elapsed);
     }
 
+    /// One review that was admitted only because nothing is enforced, and how it would have ended.
+    pub fn would_deny(&self, ending: Ending) {
+        self.would_deny[ending as usize].inc();
+    }
+
+    /// One answered review of what is to be pinned.
+    pub fn pin_review(&self, elapsed: Duration) {
+        self.pin_duration.observe(elapsed);
+    }
+
+    /// One image that came to be pinned.
+    pub fn pin(&self, result: Pinning) {
+        self.pins[result as usize].inc();
+    }
+
     /// One judged image: how it ended, and the method that passed it (`None`: none was needed or none passed).
     pub fn image(&self, ending: Ending, method: Option<Method>) {
         let method = match method {
@@ -185,14 +250,14 @@ impl Metrics {
         self.images[ending as usize][method].inc();
     }
 
-    /// One allowance that the whitelist gave (`image` or `namespace`; anything else is counted as `other`).
-    pub fn whitelisted(&self, by: &'static str) {
-        let slot = match by {
-            "image" => 0,
-            "namespace" => 1,
-            _ => 2,
-        };
-        self.whitelisted[slot].inc();
+    /// One image that the whitelist allowed.
+    pub fn whitelisted(&self, by: Whitelisted) {
+        self.whitelisted[by as usize].inc();
+    }
+
+    /// One denial that was told, or not, by an Event.
+    pub fn denial_event(&self, result: Told) {
+        self.denial_events[result as usize].inc();
     }
 
     /// One fault met while judging.

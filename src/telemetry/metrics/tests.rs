@@ -12,7 +12,8 @@ fn the_text_holds_what_was_counted() {
     let metrics = Metrics::new();
     metrics.review(Ending::Denied, Duration::from_millis(3));
     metrics.image(Ending::Allowed, Some(Method::Gpg));
-    metrics.whitelisted("namespace");
+    metrics.whitelisted(Whitelisted::Namespace);
+    metrics.denial_event(Told::Limited);
     metrics.fault(FaultKind::Unreachable);
     metrics.cache(true);
     metrics.upstream(UpstreamKind::Registry, Duration::from_millis(30), Ok(404));
@@ -34,6 +35,8 @@ fn the_text_holds_what_was_counted() {
         "podseal_review_duration_seconds_sum 0.003",
         "podseal_images_total{outcome=\"allowed\",method=\"gpg\"} 1",
         "podseal_whitelisted_total{by=\"namespace\"} 1",
+        "podseal_whitelisted_total{by=\"image\"} 0",
+        "podseal_denial_events_total{result=\"limited\"} 1",
         "podseal_faults_total{kind=\"unreachable\"} 1",
         "podseal_cache_total{result=\"hit\"} 1",
         "podseal_upstream_requests_total{kind=\"registry\",result=\"4xx\"} 1",
@@ -91,6 +94,6 @@ fn h18_traffic_makes_no_new_series() {
     for status in 0..1000 {
         metrics.upstream(UpstreamKind::Token, Duration::from_millis(u64::from(status)), Ok(status));
     }
-    metrics.whitelisted("made up");
+    metrics.whitelisted(Whitelisted::Image);
     assert_eq!(metrics.encode().lines().count(), before);
 }

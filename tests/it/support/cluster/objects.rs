@@ -108,8 +108,10 @@ impl Cluster {
 
     fn webhooks(podseal: &Podseal, scope: WebhookScope) -> String {
         let webhook = |name: &str, path: &str, failure: &str, rules: &str| {
+            // Events about denials, but not in dry runs.
+            let effects = if path == "/validate" { "NoneOnDryRun" } else { "None" };
             format!(
-                "- name: {name}.podseal.tmax.io\n  admissionReviewVersions: [v1]\n  sideEffects: None\n  \
+                "- name: {name}.podseal.tmax.io\n  admissionReviewVersions: [v1]\n  sideEffects: {effects}\n  \
                  failurePolicy: {failure}\n  timeoutSeconds: 10\n  matchPolicy: Equivalent\n  \
                  namespaceSelector: {{matchLabels: {{podseal-under-test: {label}}}}}\n  \
                  clientConfig: {{url: '{url}', caBundle: {bundle}}}\n  rules:\n{rules}",
