@@ -1,19 +1,26 @@
 # Each target is what CI calls; see .ci/run.
 CARGO ?= cargo
 TOOLS := tests/tools/bin
+IMAGE ?= podseal:latest
 
-.PHONY: all demo test unit tools lint fmt deny generate bench build clean
+.PHONY: all demo test e2e unit image tools lint fmt deny generate bench build clean
 
 all: build
 
 build: ## the release binary, target/release/podseal
 	$(CARGO) build --locked --release
 
+image: ## the image, by docker, podman or buildah: make image IMAGE=registry.example.com/podseal:1
+	image/build $(IMAGE)
+
 demo: ## the whole story on this machine, with nothing installed
 	$(CARGO) run --locked --quiet -- demo
 
 test: tools ## everything, with the real servers; fails if anything was skipped
 	PODSEAL_REQUIRE_SERVERS=1 $(CARGO) test --locked
+
+e2e: tools ## of these, the image and the chart on a node that runs Pods
+	PODSEAL_REQUIRE_SERVERS=1 $(CARGO) test --locked --test it -- e2e
 
 unit: ## what needs no servers; the rest is skipped and says so
 	$(CARGO) test --locked
@@ -32,6 +39,7 @@ deny: tools ## licences, sources, bans; advisories where the advisory database c
 
 generate: ## writes the generated files anew
 	UPDATE_GENERATED=1 $(CARGO) test --locked --lib generated
+	UPDATE_GENERATED=1 PODSEAL_REQUIRE_SERVERS=1 $(CARGO) test --locked --test it -- chart::generated
 
 bench: tools ## speed and memory side by side, as ratios
 	$(CARGO) bench --locked --bench webhook

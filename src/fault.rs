@@ -119,3 +119,21 @@ impl fmt::Debug for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+/// Every cause of an error in one line; those that only repeat what the one before says are left out.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string) {
+        match parts.last_mut() {
+            Some(last) if last.contains(&cause) => {
+                // The shorter one comes at its own place.
+                let without = last.replace(&cause, "");
+                without.trim_end_matches([':', ' ']).clone_into(last);
+                parts.push(cause);
+            }
+            _ => parts.push(cause),
+        }
+    }
+    parts.retain(|part| !part.is_empty());
+    parts.join(": ")
+}

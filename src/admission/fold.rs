@@ -12,7 +12,7 @@ use crate::verify::{Line, clean, describe, reason_of};
 const MAX_LINES: usize = 50;
 /// The API server cuts warnings: 256 characters each, 4,096 together.
 const MAX_WARNING: usize = 256;
-const MAX_ANNOTATION: usize = 4_096;
+pub(super) const MAX_ANNOTATION: usize = 4_096;
 /// The audit annotation that says what the whitelist let through.
 const WHITELISTED: &str = "whitelisted";
 
@@ -21,6 +21,8 @@ const WHITELISTED: &str = "whitelisted";
 pub(super) struct Judged {
     pub(super) decision: Decision,
     pub(super) ending: Ending,
+    /// What would have come of it, had it not been admitted only because nothing is enforced.
+    pub(super) would: Option<Ending>,
     /// Whether no signature had to be looked for.
     pub(super) cached: bool,
     /// One line for the log: each image with its digest and cause.
@@ -37,7 +39,7 @@ impl Judged {
             audit: BTreeMap::from([("decision", "allowed".to_owned()), ("reason", why.to_owned())]),
             ..Decision::default()
         };
-        Self { decision, ending: Ending::Allowed, cached: true, log: why.to_owned(), lines: Vec::new() }
+        Self { decision, cached: true, log: why.to_owned(), ending: Ending::Allowed, ..Self::default() }
     }
 
     /// Denied because the request cannot be read as what it claims to be.
@@ -45,7 +47,15 @@ impl Judged {
         let lines = vec![Line::new("object", why.as_str())];
         let audit = BTreeMap::from([("decision", "denied".to_owned())]);
         let decision = denial(Ending::Denied, vec![why.clone()], 0, audit);
-        Self { decision, ending: Ending::Denied, cached: true, log: why, lines }
+        Self { decision, ending: Ending::Denied, cached: true, log: why, lines, ..Self::default() }
+    }
+
+    /// Denied because podseal cannot do its work: too much of it, a defect, a body that is no review.
+    pub(super) fn unable(code: u16, reason: &'static str, message: String) -> Self {
+        let lines = vec![Line::new("request", message.as_str())];
+        let log = message.clone();
+        let decision = Decision { code, reason, message, ..Decision::default() };
+        Self { decision, ending: Ending::Error, lines, log, ..Self::default() }
     }
 
     /// What the whitelist let through, and by which line; whether or not something else was denied.
@@ -54,18 +64,31 @@ impl Judged {
     }
 
     /// Early feedback for templates: everything that would deny a Pod becomes a warning.
-    pub(super) fn into_warnings(mut self) -> Self {
-        if !self.decision.allowed {
-            let lines = self.lines.iter().map(|line| format!("Pods would be denied: {}", line.place_first()));
-            let mut warnings: Vec<String> = lines.collect();
-            warnings.append(&mut self.decision.warnings);
-            let mut audit = std::mem::take(&mut self.decision.audit);
-            audit.insert("decision", "warned".to_owned());
-            self.decision =
-                Decision { allowed: true, warnings: bounded_warnings(warnings), audit, ..Decision::default() };
-            self.ending = Ending::Allowed;
+    pub(super) fn into_warnings(self) -> Self {
+        if self.decision.allowed { self } else { self.admitted("Pods would be denied: ", "warned") }
+    }
+
+    /// A dry run: what would be denied is admitted, and told to whoever asked and to the audit log.
+    pub(super) fn into_audited(mut self) -> Self {
+        if self.decision.allowed {
+            return self;
         }
-        self
+        let lines = self.lines.iter().map(ToString::to_string);
+        let told = lines.chain(self.decision.audit.remove("would-deny")).collect::<Vec<_>>().join("\n");
+        let would = Some(self.ending);
+        let mut audited = self.admitted("podseal would deny this: ", "would-deny");
+        audited.decision.audit.insert("would-deny", shorten(&told, MAX_ANNOTATION));
+        Self { would, ..audited }
+    }
+
+    /// Allowed, with every line that denied as a warning.
+    fn admitted(self, prefix: &str, decision: &str) -> Self {
+        let lines = self.lines.iter().map(|line| format!("{prefix}{}", line.place_first()));
+        let warnings = bounded_warnings(lines.chain(self.decision.warnings).collect());
+        let mut audit = self.decision.audit;
+        audit.insert("decision", decision.to_owned());
+        let decision = Decision { allowed: true, warnings, audit, ..Decision::default() };
+        Self { decision, ending: Ending::Allowed, ..self }
     }
 }
 
@@ -157,12 +180,12 @@ impl Fold {
             denial(ending, self.lines.iter().map(ToString::to_string).collect(), self.left_out, audit)
         };
         decision.warnings = bounded_warnings(self.warnings);
-        Judged { decision, ending, cached: self.cached, log, lines: self.lines }
+        Judged { decision, ending, would: None, cached: self.cached, log, lines: self.lines }
     }
 }
 
 /// So many and so long as the API server passes on; what is left out is counted.
-fn bounded_warnings(mut warnings: Vec<String>) -> Vec<String> {
+pub(super) fn bounded_warnings(mut warnings: Vec<String>) -> Vec<String> {
     let left_out = warnings.len().saturating_sub(MAX_LINES);
     warnings.truncate(MAX_LINES);
     if left_out > 0 {
@@ -184,8 +207,8 @@ fn denial(ending: Ending, mut lines: Vec<String>, left_out: usize, audit: BTreeM
         code,
         reason,
         message: format!("Pod is not valid: \n{}", lines.join("\n")),
-        warnings: Vec::new(),
         audit,
+        ..Decision::default()
     }
 }
 
@@ -216,7 +239,7 @@ fn summary(named: &NamedImage, verdict: &ImageVerdict) -> String {
     format!("{}={}{digest}: {}", named.field, clean(&named.image), clean(&cause))
 }
 
-fn shorten(text: &str, max: usize) -> String {
+pub(super) fn shorten(text: &str, max: usize) -> String {
     // No text has more characters than bytes, and the ordinary one is short.
     if text.len() <= max || text.chars().count() <= max {
         return text.to_owned();

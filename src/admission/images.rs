@@ -138,6 +138,17 @@ pub struct NamedImage {
     pub image: String,
 }
 
+impl NamedImage {
+    /// The field as a JSON pointer (RFC 6901), for a patch of this very field. Field paths are made of names and indices
+    /// alone, none of which needs escaping.
+    pub fn pointer(&self) -> String {
+        let mut pointer = String::with_capacity(self.field.len() + 1);
+        pointer.push('/');
+        pointer.extend(self.field.chars().filter(|c| *c != ']').map(|c| if matches!(c, '.' | '[') { '/' } else { c }));
+        pointer
+    }
+}
+
 /// A Pod's spec inside some object.
 #[derive(Debug, Clone, Copy)]
 pub struct PodSpec<'a> {

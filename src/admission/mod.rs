@@ -1,17 +1,19 @@
 //! ONE request: which images, which exemptions, and the fold of all verdicts into one answer.
 //!
 //! ```text
-//! body ─ review ─► exempt? ─► images (changed ones, each once) ─► verify, concurrently ─► fold ─► answer
+//! /validate  body ─ review ─► exempt? ─► images (changed ones, each once) ─► verify, concurrently ─► fold ─► answer
+//! /mutate    body ─ review ─► exempt? ─► images (changed ones, each once) ─► pin, concurrently ─► patch ─► answer
 //! ```
 
 mod fold;
 pub mod images;
+mod pins;
 mod policy;
 pub mod review;
+mod subject;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,12 +23,13 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use self::fold::Judged;
-use self::images::{NamedImage, PodSpec, Shape, Workload};
+use self::images::{Shape, Workload};
 use self::review::{Decision, Request};
+use self::subject::Subject;
 use crate::cluster::Inputs;
 use crate::cluster::denials::{Denial, Denials};
 use crate::telemetry::{Ending, Metrics};
-use crate::verify::{PodContext, Verifier};
+use crate::verify::Verifier;
 
 /// What goes back over HTTP.
 #[derive(Debug, Clone)]
@@ -35,6 +38,18 @@ pub struct Answer {
     pub status: u16,
     /// `application/json` for 200, plain text otherwise.
     pub body: Bytes,
+}
+
+/// What a review is for: the path that it was sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// `/validate`: may this Pod or template be.
+    Verdict,
+    /// `/mutate`: which images are to be pinned. What goes wrong there leaves the object as it is, for `/validate` to
+    /// judge.
+    Pins,
+    /// `/validate-policy`: can this policy be used.
+    Policy,
 }
 
 /// What is done about Pod templates.
@@ -49,13 +64,32 @@ pub enum Templates {
     Off,
 }
 
+/// What comes of a denial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Enforcement {
+    /// What fails is denied
+    #[default]
+    Enforce,
+    /// Everything is admitted, and what would be denied is reported
+    Audit,
+}
+
 /// What the administrator set for admission.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct AdmissionConfig {
     /// Namespaces that are never judged: podseal's own, kube-system, and those the installation adds.
     pub exempt_namespaces: Vec<String>,
     /// What is done about Pod templates.
     pub templates: Templates,
+    /// What comes of a denial of `/validate`. With [`Enforcement::Audit`], `/mutate` changes nothing; `/validate-policy`
+    /// refuses all the same, because a policy that cannot be read stops no Pod from running.
+    pub enforcement: Enforcement,
+}
+
+impl AdmissionConfig {
+    fn is_exempt(&self, namespace: &str) -> bool {
+        self.exempt_namespaces.iter().any(|exempt| exempt == namespace)
+    }
 }
 
 /// Judges admission reviews.
@@ -70,8 +104,6 @@ pub struct Admission {
 
 /// Distinct images of one review judged at the same time, at most.
 const CONCURRENT_IMAGES: usize = 16;
-/// Images of one object, at most: many times what any real one holds.
-const MAX_IMAGES: usize = 256;
 
 impl Admission {
     /// Puts the parts together.
@@ -90,12 +122,13 @@ impl Admission {
         let started = Instant::now();
         let request = match review::read::<Workload>(&body) {
             Ok(request) => request,
-            Err(error) => return self.unreadable(&body, &error, started),
+            Err(error) => return self.unreadable(Question::Verdict, &body, &error, started),
         };
         let judged = self.decide(&request, started + budget).await;
+        self.tell(&request, &judged);
+        let judged = self.enforced(judged);
         let encoded = judged.decision.encode(&request.uid);
         self.record(&request, &judged, started.elapsed());
-        self.tell(&request, &judged);
         Answer { status: 200, body: encoded.into() }
     }
 
@@ -108,20 +141,23 @@ impl Admission {
                 record_policy(&request, &decision);
                 Answer { status: 200, body: decision.encode(&request.uid).into() }
             }
-            Err(error) => self.unreadable(body, &error, started),
+            Err(error) => self.unreadable(Question::Policy, body, &error, started),
         }
     }
 
     /// The answer to a review that is turned away because too many are in flight.
-    pub fn overloaded(&self, body: &[u8]) -> Answer {
+    pub fn overloaded(&self, question: Question, body: &[u8]) -> Answer {
         let message = "podseal has too many reviews in flight; try again";
-        self.apology(body, 503, "ServiceUnavailable", message)
+        let uid = review::salvage_uid(body).unwrap_or_default();
+        self.unable(question, &uid, Judged::unable(503, "ServiceUnavailable", message.to_owned()), Duration::ZERO)
     }
 
     /// The answer to a review that met a defect of podseal itself.
-    pub fn internal_error(&self, body: &[u8]) -> Answer {
+    pub fn internal_error(&self, question: Question, body: &[u8]) -> Answer {
         self.metrics.fault(crate::fault::FaultKind::Internal);
-        self.apology(body, 500, "InternalError", "podseal met an internal error and cannot decide; see its log")
+        let message = "podseal met an internal error and cannot decide; see its log";
+        let uid = review::salvage_uid(body).unwrap_or_default();
+        self.unable(question, &uid, Judged::unable(500, "InternalError", message.to_owned()), Duration::ZERO)
     }
 
     /// `Ok` when policies, whitelist and keys are loaded; else what is missing.
@@ -134,77 +170,53 @@ impl Admission {
         }
     }
 
-    fn apology(&self, body: &[u8], code: u16, reason: &'static str, message: &str) -> Answer {
-        self.metrics.review(Ending::Error, Duration::ZERO);
-        let decision = Decision { code, reason, message: message.to_owned(), ..Decision::default() };
-        let uid = review::salvage_uid(body).unwrap_or_default();
-        Answer { status: 200, body: decision.encode(&uid).into() }
-    }
-
-    /// With a uid the API server gets a denial that says why; without one the body is no review at all.
-    fn unreadable(&self, body: &[u8], error: &str, started: Instant) -> Answer {
+    /// With a uid the API server gets an answer that says why; without one the body is no review at all.
+    fn unreadable(&self, question: Question, body: &[u8], error: &str, started: Instant) -> Answer {
         let error = crate::verify::clean(error);
         warn!(%error, "unreadable review");
-        self.metrics.review(Ending::Error, started.elapsed());
         let message = format!("the admission review cannot be read: {error}");
-        match review::salvage_uid(body) {
-            Some(uid) => {
-                let decision = Decision { code: 400, reason: "BadRequest", message, ..Decision::default() };
-                Answer { status: 200, body: decision.encode(&uid).into() }
-            }
-            None => Answer { status: 400, body: message.into() },
+        if let Some(uid) = review::salvage_uid(body) {
+            return self.unable(question, &uid, Judged::unable(400, "BadRequest", message), started.elapsed());
+        }
+        self.metrics.review(Ending::Error, started.elapsed());
+        Answer { status: 400, body: message.into() }
+    }
+
+    /// The answer when podseal cannot do what it was asked for: a denial, but for pins, which are optional.
+    fn unable(&self, question: Question, uid: &str, judged: Judged, elapsed: Duration) -> Answer {
+        let judged = match question {
+            Question::Verdict => self.enforced(judged),
+            Question::Policy => judged,
+            Question::Pins => return self.without_pins(uid, &judged.decision.message, elapsed),
+        };
+        self.count(&judged, elapsed);
+        Answer { status: 200, body: judged.decision.encode(uid).into() }
+    }
+
+    /// The one place where a denial of a Pod or a template becomes an allowance, because nothing is enforced.
+    fn enforced(&self, judged: Judged) -> Judged {
+        match self.config.enforcement {
+            Enforcement::Enforce => judged,
+            Enforcement::Audit => judged.into_audited(),
         }
     }
 
     async fn decide(&self, request: &Request<Workload>, deadline: Instant) -> Judged {
-        match request.operation.as_str() {
-            "CREATE" | "UPDATE" => {}
-            "DELETE" | "CONNECT" => return Judged::allowed("operation is never judged"),
-            other => return Judged::refused(format!("podseal does not know the operation {:?}", review::short(other))),
-        }
-        let namespace = request.namespace.as_deref().unwrap_or("");
-        if namespace.is_empty() {
-            return Judged::refused("the review names no namespace".to_owned());
-        }
-        if self.is_exempt(namespace) {
-            return Judged::allowed("exempt namespace");
-        }
-        let Some(shape) = Shape::of(&request.kind) else {
-            return Judged::refused(format!(
-                "podseal does not know how to read {}/{}",
-                request.kind.group, request.kind.kind
-            ));
+        let subject = match Subject::of(&self.config, request) {
+            Ok(subject) => subject,
+            Err(judged) => return *judged,
         };
-        let template = shape != Shape::Pod;
-        if template && self.config.templates == Templates::Off {
-            return Judged::allowed("templates are not judged");
-        }
-        let Some(object) = &request.object else {
-            return Judged::refused("the review holds no object".to_owned());
-        };
-        if shape == Shape::Pod && object.is_mirror() && from_node(request) {
-            return Judged::allowed("mirror Pod of a static Pod");
-        }
-        let pod = match object.pod_spec(shape) {
-            Ok(pod) => pod,
-            Err(error) => return Judged::refused(format!("the {} cannot be read: {error}", request.kind.kind)),
-        };
-        let old = request.old_object.as_ref().filter(|_| request.operation == "UPDATE");
-        let images = pod.images(old.and_then(|old| old.pod_spec(shape).ok()));
-        if images.len() > MAX_IMAGES {
-            return Judged::refused(format!("the {} names more than {MAX_IMAGES} images", request.kind.kind));
-        }
-        let judged = self.judge(namespace, pod, images, deadline).await;
+        let template = subject.shape != Shape::Pod;
+        let judged = self.judge(&subject, deadline).await;
         if template && self.config.templates == Templates::Warn { judged.into_warnings() } else { judged }
     }
 
     /// Judges each distinct image once, several at a time, by one generation of policies.
-    async fn judge(&self, namespace: &str, pod: PodSpec<'_>, images: Vec<NamedImage>, deadline: Instant) -> Judged {
+    async fn judge(&self, subject: &Subject<'_>, deadline: Instant) -> Judged {
         let snapshot = self.inputs.current();
-        let pull_secrets = pod.pull_secrets();
-        let context = PodContext { namespace, pull_secrets: &pull_secrets, service_account: pod.service_account() };
-        let mut seen = HashSet::new();
-        let distinct: Vec<&str> = images.iter().map(|i| i.image.as_str()).filter(|image| seen.insert(*image)).collect();
+        let pull_secrets = subject.pod.pull_secrets();
+        let context = subject.context(&pull_secrets);
+        let distinct = subject.distinct();
         let verdicts = if let [image] = distinct.as_slice() {
             vec![self.verifier.judge(&snapshot, image, &context, deadline).await]
         } else {
@@ -214,12 +226,18 @@ impl Admission {
             }
             futures::stream::iter(judging).buffered(CONCURRENT_IMAGES).collect().await
         };
-        fold::fold(&images, &verdicts)
+        fold::fold(&subject.images, &verdicts)
+    }
+
+    fn count(&self, judged: &Judged, elapsed: Duration) {
+        self.metrics.review(judged.ending, elapsed);
+        if let Some(would) = judged.would {
+            self.metrics.would_deny(would);
+        }
     }
 
     fn record(&self, request: &Request<Workload>, judged: &Judged, elapsed: Duration) {
-        self.metrics.review(judged.ending, elapsed);
-        let name = request.name.as_deref().filter(|n| !n.is_empty());
+        self.count(judged, elapsed);
         // Texts as they are, without `%`: formatting them would copy each once more.
         info!(
             target: "podseal::review",
@@ -228,8 +246,9 @@ impl Admission {
             kind = request.kind.kind,
             sub_resource = request.sub_resource.as_deref(),
             namespace = request.namespace.as_deref(),
-            name = name.or_else(|| request.object.as_ref().map(|o| o.name())),
+            name = request.object_name(),
             outcome = judged.ending.label(),
+            would = judged.would.map(Ending::label),
             micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
             cached = judged.cached,
             whitelisted = judged.whitelisted(),
@@ -238,27 +257,23 @@ impl Admission {
         );
     }
 
-    /// Tells people of a denial. A dry run leaves nothing behind, and nothing is told about exempt namespaces.
+    /// Tells people of a denial, before it may become an allowance because nothing is enforced. A dry run leaves nothing
+    /// behind, and nothing is told about exempt namespaces.
     fn tell(&self, request: &Request<Workload>, judged: &Judged) {
         let namespace = request.namespace.as_deref().unwrap_or("");
         let dry_run = request.dry_run == Some(true);
-        if judged.decision.allowed || dry_run || namespace.is_empty() || self.is_exempt(namespace) {
+        if judged.decision.allowed || dry_run || namespace.is_empty() || self.config.is_exempt(namespace) {
             return;
         }
-        let name = request.name.as_deref().filter(|n| !n.is_empty());
         self.denials.report(&Denial {
             namespace,
             owner: request.object.as_ref().and_then(|object| object.controller()),
             kind: &request.kind.kind,
-            name: name.or_else(|| request.object.as_ref().map(|o| o.name())).unwrap_or_default(),
+            name: request.object_name().unwrap_or_default(),
             undecided: judged.ending == Ending::Error,
-            would: false,
+            would: self.config.enforcement == Enforcement::Audit,
             message: &judged.decision.message,
         });
-    }
-
-    fn is_exempt(&self, namespace: &str) -> bool {
-        self.config.exempt_namespaces.iter().any(|exempt| exempt == namespace)
     }
 }
 
@@ -277,12 +292,4 @@ fn record_policy(request: &Request<serde_json::Value>, decision: &Decision) {
         detail,
         "policy review"
     );
-}
-
-/// Nodes authenticate as `system:node:<name>` in the group `system:nodes`; both are set by the API server.
-fn from_node(request: &Request<Workload>) -> bool {
-    request.user_info.as_ref().is_some_and(|user| {
-        user.username.as_deref().is_some_and(|name| name.starts_with("system:node:"))
-            && user.groups.iter().flatten().any(|group| group == "system:nodes")
-    })
 }

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -166,6 +168,18 @@ pub struct Decision {
     pub warnings: Vec<String>,
     /// What the audit log keeps; the API server puts the webhook's name before each key.
     pub audit: BTreeMap<&'static str, String>,
+    /// Changes to the object, in order; none for an empty list.
+    pub patch: Vec<Replace>,
+}
+
+/// One operation of a JSON patch (RFC 6902): another value for a text that is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "op", rename = "replace")]
+pub struct Replace {
+    /// JSON pointer of the field.
+    pub path: String,
+    /// What it will be.
+    pub value: String,
 }
 
 #[derive(Serialize)]
@@ -187,6 +201,10 @@ struct WireResponse<'a> {
     warnings: &'a [String],
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     audit_annotations: &'a BTreeMap<&'static str, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -206,12 +224,17 @@ impl Decision {
             reason: self.reason,
             message: &self.message,
         });
+        // Texts always serialise; without its patch an object would only stay as it is.
+        let patch = Some(&self.patch).filter(|patch| self.allowed && !patch.is_empty());
+        let patch = patch.and_then(|patch| serde_json::to_vec(patch).ok()).map(|patch| STANDARD.encode(patch));
         let response = WireResponse {
             uid,
             allowed: self.allowed,
             status,
             warnings: &self.warnings,
             audit_annotations: &self.audit,
+            patch_type: patch.as_ref().map(|_| "JSONPatch"),
+            patch,
         };
         let review = WireReview { api_version: API_VERSION, kind: KIND, response };
         // Strings, numbers and maps with string keys always serialise; an empty body would be a failed call, which denies.

@@ -4,7 +4,9 @@
 //! configured to check, `away.invalid` cannot be decided, and no policy names anything else.
 
 mod answers;
+mod audit;
 mod extraction;
+mod pins;
 mod skips;
 mod told;
 mod wire;
@@ -13,7 +15,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Admission, AdmissionConfig, Templates};
+use super::{Admission, AdmissionConfig, Enforcement, Question, Templates};
 use crate::domain::digest::Digest;
 use crate::verify::testing::Lab;
 
@@ -62,8 +64,12 @@ fn desk_with(templates: Templates) -> Desk {
 
 impl Desk {
     fn over(lab: Lab, templates: Templates) -> Self {
+        Self::enforcing(lab, templates, Enforcement::Enforce)
+    }
+
+    fn enforcing(lab: Lab, templates: Templates, enforcement: Enforcement) -> Self {
         let exempt_namespaces = vec!["kube-system".to_owned(), "registry-system".to_owned()];
-        let config = AdmissionConfig { exempt_namespaces, templates };
+        let config = AdmissionConfig { exempt_namespaces, templates, enforcement };
         let admission = Admission::new(config, lab.verifier.clone(), lab.inputs.clone(), lab.metrics.clone());
         Self { lab, admission }
     }

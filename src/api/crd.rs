@@ -12,6 +12,11 @@ pub const GROUP: &str = "tmax.io";
 /// The one version, served and stored.
 pub const VERSION: &str = "v1";
 
+/// The annotation of the definitions that says which version of their schema this is.
+pub const SCHEMA_VERSION_ANNOTATION: &str = "podseal.io/schema-version";
+/// Counts up with every change of the definitions that is released: a controller replaces those with a lower number.
+pub const SCHEMA_VERSION: u32 = 1;
+
 const HEADER: &str = "# Made by `podseal crds`; changes belong into src/api/.\n";
 
 /// The two kinds of policy.
@@ -75,6 +80,8 @@ impl PolicyKind {
             Self::Cluster => ClusterRegistrySecurityPolicy::crd(),
             Self::Namespaced => RegistrySecurityPolicy::crd(),
         };
+        let version = (SCHEMA_VERSION_ANNOTATION.to_owned(), SCHEMA_VERSION.to_string());
+        crd.metadata.annotations.get_or_insert_default().extend([version]);
         for version in &mut crd.spec.versions {
             if let Some(root) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
                 plain(root);
@@ -208,6 +215,19 @@ mod tests {
             let list = &properties(spec)["registries"];
             assert_eq!((list.min_items, list.max_items, &list.x_kubernetes_list_type), (None, None, &None));
         }
+    }
+
+    /// What has the number [`SCHEMA_VERSION`]. Once that number is released, a change of the definitions needs the next
+    /// one, or controllers will not replace those that are served.
+    const OF_THIS_VERSION: &str = "f0a5f027fad7520a";
+
+    #[test]
+    fn the_version_counts_up_with_the_definitions() {
+        let yaml = crds_yaml().unwrap();
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, yaml.as_bytes());
+        let hash =
+            hash.as_ref().first_chunk::<8>().map(|&bytes| format!("{:016x}", u64::from_be_bytes(bytes))).unwrap();
+        assert_eq!(hash, OF_THIS_VERSION, "SCHEMA_VERSION {SCHEMA_VERSION}: released? then count it up");
     }
 
     #[test]

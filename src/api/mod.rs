@@ -16,7 +16,7 @@ mod policy;
 mod read;
 mod status;
 
-pub use crd::{CrdError, GROUP, PolicyKind, VERSION, crds, crds_yaml};
+pub use crd::{CrdError, GROUP, PolicyKind, SCHEMA_VERSION, SCHEMA_VERSION_ANNOTATION, VERSION, crds, crds_yaml};
 pub use policy::{
     ActionSpec, ClusterRegistrySecurityPolicy, ClusterRegistrySecurityPolicySpec, CosignSpec, IdentityType,
     RegistryEntry, RegistrySecurityPolicy, RegistrySecurityPolicySpec, SignedIdentitySpec,

@@ -8,7 +8,8 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
-use crate::admission::Templates;
+use crate::admission::{Enforcement, Templates};
+use crate::controller::keys::KeyUrl;
 
 /// Lets only images with a trusted signature run.
 #[derive(Debug, Parser)]
@@ -23,16 +24,24 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Run the admission webhook
-    Serve(ServeCommand),
+    /// Run the admission webhook, and the controller that keeps its installation in order
+    Serve(Box<ServeCommand>),
     /// Decide about Pods from files, as the webhook would
     #[command(after_help = "Exit status: 0 allowed, 1 denied, 2 could not decide, 64 wrong usage.")]
-    Check(CheckCommand),
+    Check(Box<CheckCommand>),
     /// Show on this machine what podseal does, with nothing installed
     #[command(after_help = "Exit status: 0 every answer was as it must be, 1 otherwise, 64 wrong usage.")]
     Demo(DemoCommand),
+    /// Show the key files of a directory and the Secrets that are kept for them, or withdraw a key
+    #[command(
+        after_help = "Exit status: 0 nothing is amiss, 1 something is, 2 it could not be found out, 64 wrong usage."
+    )]
+    Keys(KeysCommand),
     /// Print the custom resource definitions
     Crds(CrdsCommand),
+    /// Ask the API server, without leaving a trace, whether it has podseal judge the Pods of a namespace
+    #[command(after_help = "Exit status: 0 they are judged, 1 they are not, 2 could not find out, 64 wrong usage.")]
+    Probe(ProbeCommand),
     /// Print a shell completion script
     Completions {
         /// The shell
@@ -41,10 +50,95 @@ pub(super) enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct KeysCommand {
+    #[command(subcommand)]
+    pub(super) action: Option<KeysAction>,
+    #[command(flatten)]
+    pub(super) list: KeysList,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeysAction {
+    /// Show what a directory and the cluster hold, and how they stand to each other (the default)
+    #[command(after_help = KEY_STATES)]
+    List(KeysList),
+    /// Delete the Secret that is kept for a key file
+    ///
+    /// The key counts no longer from then on. It comes back as soon as the controller finds the file (in its directory or
+    /// at its address), so take the file away first; this is for the last key of a directory, and for files that went while
+    /// nobody looked. Only a Secret of podseal's own is deleted, and only in the state that was looked at.
+    Remove(KeysRemove),
+}
+
+/// Behind `podseal keys list --help`.
+const KEY_STATES: &str = "\
+States:
+  in-sync       the Secret holds what the file does
+  missing       there is no Secret yet; made by the controller, within a second or two
+  differs       the Secret holds something else; put right by the controller
+  orphan        a Secret whose file is not there; its keys still count: podseal keys remove
+  foreign       a Secret of that name that is not podseal's, and is left alone
+  unreadable    it cannot be told what the file holds; the Secret stays as it is
+  no-key        the file holds no public key, and its Secret is emptied
+  secret-key    the file holds secret key material, and its Secret is emptied
+  refused       the file's name fits no Secret, or another file has its Secret
+  not-compared  without --dir, or with --no-cluster
+
+Exit status: 0 nothing is amiss, 1 something is, 2 it could not be found out, 64 wrong usage.";
+
+#[derive(Debug, Args)]
+pub(super) struct ClusterArguments {
+    /// Kubeconfig file; without it $KUBECONFIG, ~/.kube/config, or the Pod's service account
+    #[arg(long, value_name = "FILE")]
+    pub(super) kubeconfig: Option<PathBuf>,
+    /// podseal's own namespace
+    #[arg(long, value_name = "NAME", default_value = "registry-system", env = "PODSEAL_NAMESPACE", value_parser = name())]
+    pub(super) own_namespace: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct KeysList {
+    /// Key directory to compare with
+    #[arg(long, value_name = "DIR")]
+    pub(super) dir: Option<PathBuf>,
+    /// Look at the directory alone
+    #[arg(long, requires = "dir")]
+    pub(super) no_cluster: bool,
+    /// How results are printed
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(super) output: Format,
+    #[command(flatten)]
+    pub(super) cluster: ClusterArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct KeysRemove {
+    /// The key file (group1.pgp), its name without extension (group1), or the Secret (sigstore-key-group1)
+    #[arg(value_name = "NAME", value_parser = name())]
+    pub(super) name: String,
+    #[command(flatten)]
+    pub(super) cluster: ClusterArguments,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct CrdsCommand {
     /// One kind, by its name, plural or short name; both without it
     #[arg(value_name = "KIND")]
     pub(super) kind: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ProbeCommand {
+    /// Kubeconfig file; without it $KUBECONFIG, ~/.kube/config, or the Pod's service account
+    #[arg(long, value_name = "FILE")]
+    pub(super) kubeconfig: Option<PathBuf>,
+    /// A namespace whose Pods are to be judged, and in which the caller may create Pods
+    #[arg(short, long, value_name = "NAME", default_value = "default", value_parser = name())]
+    pub(super) namespace: String,
+    /// How long to go on asking
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub(super) timeout: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -85,7 +179,7 @@ pub(super) struct SourceArguments {
     #[arg(long, value_name = "CIDR")]
     pub(super) allow_address: Vec<IpNet>,
     /// The longest one request to a registry or store may take, within the review's time
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = some_time)]
     pub(super) request_timeout: Duration,
     /// Requests in flight per registry or store
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = count)]
@@ -115,8 +209,20 @@ pub(super) struct DecisionArguments {
     pub(super) exempt_namespace: Vec<String>,
 }
 
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Part {
+    /// Answers admission reviews
+    Webhook,
+    /// Keeps keys, status, certificates and webhook configurations in order
+    Controller,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct ServeCommand {
+    /// What this process does; several may be given, divided by commas
+    #[arg(long, value_enum, value_name = "PART", value_delimiter = ',', default_value = "webhook,controller")]
+    pub(super) run: Vec<Part>,
     /// Kubeconfig file; without it $KUBECONFIG, ~/.kube/config, or the Pod's service account
     #[arg(long, value_name = "FILE")]
     pub(super) kubeconfig: Option<PathBuf>,
@@ -126,6 +232,9 @@ pub(super) struct ServeCommand {
     /// Address for probes and metrics over plain HTTP, besides the webhook's own
     #[arg(long, value_name = "ADDRESS")]
     pub(super) metrics_listen: Option<SocketAddr>,
+    /// Secret of podseal's namespace with the serving certificate (tls.crt, tls.key), used as soon as it is there or changes
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["tls_cert", "tls_key"], value_parser = name())]
+    pub(super) tls_secret: Option<String>,
     /// Serving certificate chain (PEM), read again when it changes
     #[arg(long, value_name = "FILE", default_value = "/etc/webhook/certs/tls.crt")]
     pub(super) tls_cert: PathBuf,
@@ -144,6 +253,9 @@ pub(super) struct ServeCommand {
     /// How long a definite negative verdict is used again
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(super) negative_ttl: Duration,
+    /// Namespace whose Secrets are watched as podseal's own are; elsewhere they are read one by one
+    #[arg(long, value_name = "NAME", value_parser = name())]
+    pub(super) watch_secrets: Vec<String>,
     /// Verdicts kept
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     pub(super) verdicts: u64,
@@ -153,6 +265,12 @@ pub(super) struct ServeCommand {
     /// What is done about Pod templates of Deployments, Jobs and the like
     #[arg(long, value_enum, default_value_t = Templates::Warn)]
     pub(super) templates: Templates,
+    /// Whether what is denied is kept from running
+    #[arg(long, value_enum, default_value_t = Enforcement::Enforce)]
+    pub(super) enforcement: Enforcement,
+    /// Tell of denials by Events on the owner of the Pod, or on its namespace
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true)]
+    pub(super) events: bool,
     /// CA (PEM) of the clients that may ask for reviews; others get the probes alone
     #[arg(long, value_name = "FILE")]
     pub(super) client_ca: Option<PathBuf>,
@@ -160,9 +278,49 @@ pub(super) struct ServeCommand {
     #[arg(long, value_name = "IP")]
     pub(super) api_server_address: Vec<IpAddr>,
     #[command(flatten)]
+    pub(super) controller: ControllerArguments,
+    #[command(flatten)]
     pub(super) source: SourceArguments,
     #[command(flatten)]
     pub(super) decision: DecisionArguments,
+}
+
+/// What the controller keeps in order.
+#[derive(Debug, Args)]
+pub(super) struct ControllerArguments {
+    /// Directory of key files, each kept as a Secret of podseal's namespace; without it no keys are synced
+    #[arg(long, value_name = "DIR")]
+    pub(super) keys_dir: Option<PathBuf>,
+    /// URL of a key file, kept as if it lay in the key directory
+    #[arg(long, value_name = "URL")]
+    pub(super) keys_url: Vec<KeyUrl>,
+    /// Make a CA and a serving certificate and keep them in this Secret, the CA's key in NAME-ca; without it none are made
+    #[arg(long, value_name = "NAME", value_parser = name())]
+    pub(super) certificate_secret: Option<String>,
+    /// Secret whose ca.crt goes into the webhook configurations; without it the one of --certificate-secret
+    #[arg(long, value_name = "NAME", value_parser = name())]
+    pub(super) ca_secret: Option<String>,
+    /// Service of the webhook: names in its certificate, and whether anybody answers
+    #[arg(long, value_name = "NAME", default_value = "podseal", value_parser = name())]
+    pub(super) webhook_service: String,
+    /// Webhook configurations (YAML) to put into the existing ones once the webhook is ready; without it none are touched
+    #[arg(long, value_name = "FILE")]
+    pub(super) webhooks_file: Option<PathBuf>,
+    /// Replace custom resource definitions that are older than this version
+    #[arg(long)]
+    pub(super) manage_crds: bool,
+    /// Lease by which one of several controllers leads
+    #[arg(long, value_name = "NAME", default_value = "podseal-controller", value_parser = name())]
+    pub(super) lease: String,
+    /// Lifetime of a CA that is made; it is replaced after two thirds
+    #[arg(long, value_name = "TIME", default_value = "87600h", value_parser = duration, hide = true)]
+    pub(super) ca_lifetime: Duration,
+    /// Lifetime of a serving certificate that is made; it is replaced after two thirds
+    #[arg(long, value_name = "TIME", default_value = "2160h", value_parser = duration, hide = true)]
+    pub(super) certificate_lifetime: Duration,
+    /// How long a change of trust is given to reach every API server
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration, hide = true)]
+    pub(super) propagation: Duration,
 }
 
 /// How results are printed.
@@ -192,7 +350,7 @@ pub(super) struct CheckCommand {
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(super) output: Format,
     /// Time for the decision about one image
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = some_time)]
     pub(super) timeout: Duration,
     #[command(flatten)]
     pub(super) source: SourceArguments,
@@ -217,6 +375,12 @@ fn pair(text: &str) -> Result<(String, String), String> {
         }
         _ => Err("expected REGISTRY=HOST".to_owned()),
     }
+}
+
+/// A time within which something is to be done: with none, nothing ever is.
+fn some_time(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time.is_zero() { Err("expected a time above 0".to_owned()) } else { Ok(time) }
 }
 
 /// `500ms`, `5s`, `1m30s`, as Go and Kubernetes write durations.

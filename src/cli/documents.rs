@@ -38,6 +38,13 @@ impl Document {
         self.text("/kind").unwrap_or("")
     }
 
+    /// The place and the object, such as `file.yaml document 1: Secret team/key`.
+    fn named(&self) -> String {
+        let name = self.text("/metadata/name").unwrap_or("");
+        let namespace = self.text("/metadata/namespace").map(|namespace| format!("{namespace}/")).unwrap_or_default();
+        format!("{}: {} {namespace}{name}", self.origin, self.kind())
+    }
+
     fn group(&self) -> &str {
         self.text("/apiVersion").and_then(|v| v.split_once('/')).map_or("", |(group, _)| group)
     }
@@ -213,15 +220,31 @@ impl Configuration {
 
 /// Base64 values of one member, plain text values of another, which wins as in the API server.
 fn data(document: &Document, encoded: &str, plain: &str) -> Result<BTreeMap<String, Bytes>, String> {
-    let member = |name: &str| document.object.get(name).and_then(Value::as_object).into_iter().flatten();
     let mut data = BTreeMap::new();
-    for (key, value) in member(encoded) {
-        let text: String = value.as_str().unwrap_or("").split_whitespace().collect();
-        let bytes = STANDARD.decode(text).map_err(|_| format!("{}: {encoded}.{key} is not base64", document.origin))?;
-        data.insert(key.clone(), Bytes::from(bytes));
+    for (key, text) in texts(document, encoded)? {
+        let packed: String = text.split_whitespace().collect();
+        let decoded = STANDARD.decode(packed);
+        let bytes = decoded.map_err(|_| format!("{}: {encoded}.{key} is not base64", document.named()))?;
+        data.insert(key.to_owned(), Bytes::from(bytes));
     }
-    for (key, value) in member(plain) {
-        data.insert(key.clone(), Bytes::from(value.as_str().unwrap_or("").to_owned()));
+    for (key, text) in texts(document, plain)? {
+        data.insert(key.to_owned(), Bytes::from(text.to_owned()));
     }
     Ok(data)
+}
+
+/// A member whose values are texts, as the API server takes it: absent, null, or an object of strings. A null value is an
+/// empty text there, too.
+fn texts<'a>(document: &'a Document, member: &str) -> Result<Vec<(&'a str, &'a str)>, String> {
+    let map = match document.object.get(member) {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Object(map)) => map,
+        Some(_) => return Err(format!("{}: {member} is not an object with texts as values", document.named())),
+    };
+    let text = |(key, value): (&'a String, &'a Value)| match value {
+        Value::String(text) => Ok((key.as_str(), text.as_str())),
+        Value::Null => Ok((key.as_str(), "")),
+        _ => Err(format!("{}: {member}.{key} is not a text; put quotes around it", document.named())),
+    };
+    map.iter().map(text).collect()
 }

@@ -5,7 +5,9 @@ mod check;
 mod crds;
 mod demo;
 mod documents;
+mod keys;
 mod output;
+mod probe;
 mod serve;
 
 use std::ffi::OsString;
@@ -34,7 +36,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(command) => serve::run(&command, arguments.verbose),
         Command::Check(command) => check::run(&command, arguments.verbose),
         Command::Demo(command) => demo::run(&command, arguments.verbose),
+        Command::Keys(command) => keys::run(&command, arguments.verbose),
         Command::Crds(command) => crds::run(&command),
+        Command::Probe(command) => probe::run(&command),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "podseal", &mut script);

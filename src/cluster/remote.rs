@@ -1,6 +1,7 @@
-//! Objects from the API server: podseal's own namespace by watch, everything else by `get` with a bounded age.
+//! Objects from the API server: podseal's own namespace and those that the administrator lists by watch, everything else
+//! by `get` with a bounded age.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -34,6 +35,7 @@ pub struct RemoteObjects {
     client: Client,
     own_namespace: Arc<str>,
     own: OwnSecrets,
+    watched: Arc<HashMap<String, OwnSecrets>>,
     keys: Aged<SecretData>,
     pull: Aged<SecretData>,
     config_maps: Aged<SecretData>,
@@ -53,11 +55,20 @@ impl RemoteObjects {
             client,
             own_namespace: own_namespace.into(),
             own,
+            watched: Arc::default(),
             keys: Aged::new(Freshness::Key),
             pull: Aged::new(Freshness::Pull),
             config_maps: Aged::new(Freshness::Key),
             service_accounts: Aged::new(Freshness::Pull),
         }
+    }
+
+    /// Takes Secrets of these namespaces from their watches. Until a list is complete, and where it is refused, they are
+    /// read like those of any other namespace.
+    #[must_use]
+    pub fn watching(mut self, namespaces: HashMap<String, OwnSecrets>) -> Self {
+        self.watched = Arc::new(namespaces);
+        self
     }
 
     async fn read_secret(self, key: Key, freshness: Freshness) -> Result<Option<SecretData>, Fault> {
@@ -111,6 +122,9 @@ impl Objects for RemoteObjects {
             let found = own.as_ref().map(|secrets| secrets.get(name).cloned());
             let missing = || Fault::new(FaultKind::NotSynced, format!("the Secrets of {namespace} are not listed yet"));
             return std::future::ready(found.ok_or_else(missing)).boxed();
+        }
+        if let Some(secrets) = self.watched.get(namespace).and_then(|listed| listed.load_full()) {
+            return std::future::ready(Ok(secrets.get(name).cloned())).boxed();
         }
         let cache = if freshness == Freshness::Key { &self.keys } else { &self.pull };
         cache

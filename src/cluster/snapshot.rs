@@ -55,6 +55,18 @@ impl Source {
     }
 }
 
+impl Source {
+    /// As roles call it.
+    pub fn resource(self) -> &'static str {
+        match self {
+            Self::ClusterPolicies => "clusterregistrysecuritypolicies.tmax.io",
+            Self::NamespacedPolicies => "registrysecuritypolicies.tmax.io",
+            Self::Whitelist => "configmaps",
+            Self::Keys => "secrets",
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Known {
     policies: BTreeMap<PolicyId, Policy>,
@@ -68,6 +80,7 @@ struct Known {
 pub struct Inputs {
     known: Mutex<Known>,
     current: ArcSwap<Snapshot>,
+    changes: tokio::sync::watch::Sender<u64>,
 }
 
 impl Inputs {
@@ -94,6 +107,11 @@ impl Inputs {
     /// The current snapshot.
     pub fn current(&self) -> Arc<Snapshot> {
         self.current.load_full()
+    }
+
+    /// Says when there is a new snapshot, or when a Secret of podseal's namespace changed, by the snapshot's generation.
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// Replaces all policies of one kind: the complete answer to a list.
@@ -152,6 +170,7 @@ impl Inputs {
             generation: known.generation,
             missing,
         }));
+        self.changes.send_replace(known.generation);
     }
 
     /// A panic elsewhere cannot leave half a change behind that matters: every change ends in a whole new snapshot.

@@ -16,20 +16,25 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_objects};
 use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::objects::{SYNCED_KEY_LABEL, SYNCED_KEY_PREFIX, SecretData};
 use super::snapshot::{Inputs, Source};
 use crate::api::{GROUP, VERSION, read_policy};
 use crate::domain::policy::{Policy, PolicyId};
 use crate::domain::whitelist::Whitelist;
+use crate::fault::causes;
 use crate::telemetry::Metrics;
 
 /// The whitelist `ConfigMap`'s name.
 pub const WHITELIST_NAME: &str = "image-validation-webhook-whitelist";
+/// The type of the Secret in which the controller keeps the keys of its authorities: what answers reviews never reads it.
+pub const AUTHORITY_TYPE: &str = "podseal.io/certificate-authority";
 /// Before a watch that was refused is begun anew: at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// The same trouble with a resource is told once in this time.
+const REPEAT: Duration = Duration::from_secs(60);
 /// Events that are ready at once are taken together, so that a burst rebuilds the index once.
 const BURST: usize = 512;
 
@@ -59,7 +64,7 @@ async fn watch_policies(client: Client, source: Source, kind: &str, inputs: Arc<
     let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, VERSION, kind), source.label());
     // Untyped on purpose: an object of the wrong shape must not stop the watch, and its registry still governs.
     let api: Api<DynamicObject> = Api::all_with(client, &resource);
-    follow(api, watcher::Config::default(), source, &inputs, &metrics, |change| {
+    follow(api, watcher::Config::default(), source, &listed(source, &inputs, &metrics), |change| {
         match change {
             Change::All(objects) => {
                 inputs.replace_policies(source, objects.into_iter().map(|o| policy(source, &o)).collect());
@@ -95,7 +100,7 @@ fn policy(source: Source, object: &DynamicObject) -> Policy {
 async fn watch_whitelist(client: Client, namespace: &str, inputs: Arc<Inputs>, metrics: Arc<Metrics>) {
     let api: Api<ConfigMap> = Api::namespaced(client, namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={WHITELIST_NAME}"));
-    follow(api, config, Source::Whitelist, &inputs, &metrics, |change| {
+    follow(api, config, Source::Whitelist, &listed(Source::Whitelist, &inputs, &metrics), |change| {
         let data = match change {
             Change::All(objects) => objects.into_iter().next().and_then(|o| o.data),
             Change::Some(changes) => changes.into_iter().last().and_then(|(o, exists)| o.data.filter(|_| exists)),
@@ -111,11 +116,35 @@ async fn watch_whitelist(client: Client, namespace: &str, inputs: Arc<Inputs>, m
 }
 
 async fn watch_secrets(client: Client, namespace: &str, inputs: Arc<Inputs>, own: OwnSecrets, metrics: Arc<Metrics>) {
+    follow_secrets(client, namespace, &own, &listed(Source::Keys, &inputs, &metrics), || {
+        inputs.set_synced(Source::Keys, true);
+    })
+    .await;
+}
+
+/// Watches the Secrets of a namespace that the administrator lists, besides podseal's own. Where the list is refused,
+/// nothing is known of them, and they can be read one by one. Never returns.
+pub async fn watch_further(client: Client, namespace: String, secrets: OwnSecrets) {
+    let listed = |known: bool| {
+        if !known {
+            secrets.store(None);
+        }
+    };
+    follow_secrets(client, &namespace, &secrets, &listed, || {}).await;
+}
+
+async fn follow_secrets(
+    client: Client,
+    namespace: &str,
+    secrets: &OwnSecrets,
+    listed: &(dyn Fn(bool) + Sync),
+    mut after: impl FnMut(),
+) {
     let api: Api<Secret> = Api::namespaced(client, namespace);
     // Helm keeps whole releases in Secrets of its own type; they are large and never hold keys.
-    let config = watcher::Config::default().fields("type!=helm.sh/release.v1");
+    let config = watcher::Config::default().fields(&format!("type!=helm.sh/release.v1,type!={AUTHORITY_TYPE}"));
     let mut known: HashMap<String, Arc<SecretData>> = HashMap::new();
-    follow(api, config, Source::Keys, &inputs, &metrics, |change| {
+    follow(api, config, Source::Keys, listed, |change| {
         match change {
             Change::All(secrets) => {
                 known = secrets.into_iter().map(|s| (s.name_any(), Arc::new(secret_data(s)))).collect();
@@ -130,8 +159,8 @@ async fn watch_secrets(client: Client, namespace: &str, inputs: Arc<Inputs>, own
                 }
             }
         }
-        own.store(Some(Arc::new(known.clone())));
-        inputs.set_synced(Source::Keys, true);
+        secrets.store(Some(Arc::new(known.clone())));
+        after();
     })
     .await;
 }
@@ -149,18 +178,28 @@ fn report_inventory(inputs: &Inputs, metrics: &Metrics) {
     metrics.inventory(policies, broken, inputs.current().whitelist.len(), bad_lines);
 }
 
-/// Follows one resource for ever and hands on complete lists and batches of changes.
+/// Says whether the list of a resource is complete (`true`) or was refused.
+fn listed<'a>(source: Source, inputs: &'a Inputs, metrics: &'a Metrics) -> impl Fn(bool) + Sync + 'a {
+    move |known| {
+        if !known {
+            inputs.set_synced(source, false);
+        }
+        metrics.watch(source.label(), known);
+    }
+}
+
+/// Follows one resource for ever and hands on complete lists and batches of changes; `listed` hears of lists, complete or
+/// refused.
 async fn follow<K>(
     api: Api<K>,
     config: watcher::Config,
     source: Source,
-    inputs: &Inputs,
-    metrics: &Metrics,
+    listed: &(dyn Fn(bool) + Sync),
     mut apply: impl FnMut(Change<K>),
 ) where
     K: kube::Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
-    let mut pause = FIRST_PAUSE;
+    let (mut pause, mut said) = (FIRST_PAUSE, Said::default());
     loop {
         // Boxed: a watch is long-lived and large, and there are few.
         let stream = watch_objects(api.clone(), config.clone()).default_backoff().ready_chunks(BURST);
@@ -179,11 +218,11 @@ async fn follow<K>(
                         changes.clear();
                         info!(resource = source.label(), objects = objects.len(), "list complete");
                         apply(Change::All(objects));
-                        metrics.watch(source.label(), true);
+                        listed(true);
                     }
                     Ok(Event::Apply(object)) => changes.push((object, true)),
                     Ok(Event::Delete(object)) => changes.push((object, false)),
-                    Err(error) => refused |= report(source, inputs, metrics, &error),
+                    Err(error) => refused |= report(source, listed, &error, &mut said),
                 }
             }
             if !changes.is_empty() {
@@ -202,21 +241,53 @@ async fn follow<K>(
 
 /// Logs the error, and says whether the API server refused the resource: no such resource, or forbidden. If it refused
 /// the list, nothing is known any more; anything else leaves the last state in force.
-fn report(source: Source, inputs: &Inputs, metrics: &Metrics, error: &watcher::Error) -> bool {
+fn report(source: Source, listed: &dyn Fn(bool), error: &watcher::Error, said: &mut Said) -> bool {
     let (status, list) = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status)) => (Some(status.code), true),
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) => (Some(status), true),
         watcher::Error::WatchStartFailed(kube::Error::Api(status)) | watcher::Error::WatchError(status) => {
-            (Some(status.code), false)
+            (Some(status), false)
         }
         _ => (None, false),
     };
-    warn!(resource = source.label(), status, "watch: {error}");
-    let refused = matches!(status, Some(403 | 404));
+    let code = status.map(|status| status.code);
+    let text = status.map_or_else(|| causes(error), |status| words(source, status));
+    // A watch that is too old is taken up again with a list, as it should be.
+    if code == Some(410) {
+        debug!(resource = source.label(), "watch: {text}");
+    } else if said.is_new(&text, Instant::now()) {
+        warn!(resource = source.label(), status = code, "watch: {text}");
+    }
+    let refused = matches!(code, Some(403 | 404));
     if refused && list {
-        inputs.set_synced(source, false);
-        metrics.watch(source.label(), false);
+        listed(false);
     }
     refused
+}
+
+/// What the API server has against it, and what to do.
+fn words(source: Source, status: &kube::core::Status) -> String {
+    let message = if status.message.is_empty() { &status.reason } else { &status.message };
+    match (status.code, source) {
+        (404, Source::ClusterPolicies | Source::NamespacedPolicies) => {
+            format!("{} is not installed: podseal crds | kubectl apply -f - ({message})", source.label())
+        }
+        (403, _) => format!("podseal's role lacks list and watch on {}: {message}", source.resource()),
+        _ => message.clone(),
+    }
+}
+
+/// What was said of one resource, so that the same is not said again before a minute is over.
+#[derive(Debug, Default)]
+struct Said(Option<(String, Instant)>);
+
+impl Said {
+    fn is_new(&mut self, text: &str, now: Instant) -> bool {
+        if self.0.as_ref().is_some_and(|(last, at)| last == text && now.duration_since(*at) < REPEAT) {
+            return false;
+        }
+        self.0 = Some((text.to_owned(), now));
+        true
+    }
 }
 
 #[cfg(test)]

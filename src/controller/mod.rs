@@ -12,12 +12,24 @@
 //! Each part is a future that never ends by itself and is dropped when the lease is lost; none of them stands on the way
 //! of a review.
 
+pub mod certificates;
+pub mod keys;
+pub mod lease;
+mod report;
+pub mod schema;
 pub mod status;
+mod wake;
+pub mod webhooks;
+pub mod whitelist;
 
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+
+pub use self::report::{Quiet, describe};
+pub use self::wake::Wakes;
 
 use crate::telemetry::Metrics;
 
@@ -43,6 +55,33 @@ impl Context {
         let reporter = Reporter { controller: "podseal.io/podseal".to_owned(), instance: Some(instance.to_owned()) };
         Self { recorder: Recorder::new(client.clone(), reporter), client, namespace: namespace.into(), metrics }
     }
+
+    /// Leaves an Event on an object. That it cannot be left is logged and stops nothing.
+    pub async fn tell(&self, about: &ObjectReference, notice: Notice, text: &str) {
+        // The API server takes no more than a kilobyte.
+        let note = text.chars().take(1000).collect();
+        let event = Event {
+            type_: notice.type_,
+            reason: notice.reason.to_owned(),
+            note: Some(note),
+            action: notice.action.to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&event, about).await {
+            tracing::debug!(reason = notice.reason, "an Event was not left: {}", describe(&error));
+        }
+    }
+}
+
+/// The fixed parts of an Event.
+#[derive(Debug, Clone)]
+pub struct Notice {
+    /// Normal or warning.
+    pub type_: EventType,
+    /// Why, in one word, such as `Armed`.
+    pub reason: &'static str,
+    /// What was being done, in one word.
+    pub action: &'static str,
 }
 
 impl std::fmt::Debug for Context {

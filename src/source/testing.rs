@@ -163,6 +163,11 @@ impl Server {
         self.log.lock().expect("log").clone()
     }
 
+    /// Forgets what it was asked so far.
+    pub(crate) fn forget(&self) {
+        self.log.lock().expect("log").clear();
+    }
+
     pub(crate) fn lines(&self) -> Vec<String> {
         self.seen().iter().map(Seen::line).collect()
     }

@@ -6,4 +6,4 @@
 pub mod logging;
 pub mod metrics;
 
-pub use metrics::{Ending, Metrics, Told, UpstreamKind, Whitelisted};
+pub use metrics::{Ending, Metrics, Pinning, Told, UpstreamKind, Whitelisted};

@@ -1,5 +1,6 @@
 //! ONE image: route → resolve → fetch → check → combine. The webhook, the command line and, later, the controller all
-//! call [`Verifier::judge`]; nothing else decides about an image.
+//! call [`Verifier::judge`]; nothing else decides about an image. [`Verifier::pin`] finds the digest that may stand for a
+//! tag, by the same way.
 //!
 //! ```text
 //! judge ─ route ──────────────────────────────► decided (whitelist, no policy, nothing matches)
@@ -13,6 +14,7 @@ mod gpg;
 mod index;
 mod keys;
 mod labour;
+mod pin;
 mod pod;
 mod report;
 mod slots;
@@ -28,8 +30,9 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use crate::cluster::{Objects, Snapshot};
+use crate::domain::digest::Digest;
 use crate::domain::evaluate::{Options, Route, combine, route, without_signature};
-use crate::domain::image::ImageRef;
+use crate::domain::image::{ImageRef, ImageRefError};
 use crate::domain::policy::{Check, Entry, PolicySet};
 use crate::domain::verdict::{Basis, Cause, EntryOutcome, Failure, Finding, ImageVerdict, Outcome};
 use crate::fault::{Fault, FaultKind};
@@ -47,6 +50,7 @@ use self::slots::Slots;
 pub use self::cache::CacheLimits;
 pub(crate) use self::entry::{may_name, unusable_text};
 pub(crate) use self::keys::{COSIGN_PUB, MAX_TENANT};
+pub use self::pin::Pin;
 pub use self::pod::PodContext;
 pub(crate) use self::report::clean;
 pub use self::report::{Line, describe, reason_of};
@@ -148,22 +152,8 @@ impl Verifier {
         deadline: Instant,
     ) -> ImageVerdict {
         let parsed = image.parse::<ImageRef>();
-        let mut verdict = ImageVerdict {
-            image: image.to_owned(),
-            digest: parsed.as_ref().ok().and_then(|i| i.digest().cloned()),
-            outcome: Outcome::Undecided(Vec::new()),
-            warned: Vec::new(),
-            audited: Vec::new(),
-            remarks: Vec::new(),
-            cached: false,
-        };
-        let routed = match &snapshot.policies {
-            Some(policies) if snapshot.whitelist_known() => {
-                route(policies, &snapshot.whitelist, self.config.options, pod.namespace, &parsed)
-            }
-            _ => self.route_unsynced(snapshot, pod.namespace, &parsed),
-        };
-        match (routed, parsed) {
+        let mut verdict = undecided(image, parsed.as_ref().ok().and_then(|i| i.digest().cloned()));
+        match (self.route(snapshot, pod.namespace, &parsed), parsed) {
             (Route::Decided(outcome), _) => verdict.outcome = outcome,
             (Route::Judge(_), Err(error)) => {
                 let fault = Fault::new(FaultKind::Internal, error.to_string());
@@ -177,14 +167,19 @@ impl Verifier {
         verdict
     }
 
+    /// Where the image goes, as far as no signature is needed.
+    fn route(&self, snapshot: &Snapshot, namespace: &str, image: &Result<ImageRef, ImageRefError>) -> Route {
+        match &snapshot.policies {
+            Some(policies) if snapshot.whitelist_known() => {
+                route(policies, &snapshot.whitelist, self.config.options, namespace, image)
+            }
+            _ => self.route_unsynced(snapshot, namespace, image),
+        }
+    }
+
     /// Policies or whitelist are not known. What is known of the whitelist still allows: it is the way out when the
     /// policies cannot be read (an unknown whitelist is empty). Everything else cannot be decided.
-    fn route_unsynced(
-        &self,
-        snapshot: &Snapshot,
-        namespace: &str,
-        image: &Result<ImageRef, crate::domain::image::ImageRefError>,
-    ) -> Route {
+    fn route_unsynced(&self, snapshot: &Snapshot, namespace: &str, image: &Result<ImageRef, ImageRefError>) -> Route {
         if let whitelisted
         @ Route::Decided(Outcome::Allowed(Basis::WhitelistedImage(_) | Basis::WhitelistedNamespace)) =
             route(&PolicySet::default(), &snapshot.whitelist, self.config.options, namespace, image)
@@ -270,6 +265,19 @@ impl Verifier {
     /// Clock of key and signature validity.
     fn now() -> SystemTime {
         SystemTime::now()
+    }
+}
+
+/// A verdict before anything was found out.
+fn undecided(image: &str, digest: Option<Digest>) -> ImageVerdict {
+    ImageVerdict {
+        image: image.to_owned(),
+        digest,
+        outcome: Outcome::Undecided(Vec::new()),
+        warned: Vec::new(),
+        audited: Vec::new(),
+        remarks: Vec::new(),
+        cached: false,
     }
 }
 

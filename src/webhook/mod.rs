@@ -6,7 +6,7 @@
 //!
 //! | path | method | listener |
 //! |---|---|---|
-//! | `/validate`, `/validate-policy` | POST, `application/json` | TLS alone |
+//! | `/validate`, `/validate-policy`, `/mutate` | POST, `application/json` | TLS alone |
 //! | `/healthz`, `/readyz`, `/metrics` | GET | TLS, and plain HTTP where one is configured |
 //!
 //! Nothing here is without a bound: size and time of a body, bodies in memory, reviews in flight, connections, their
@@ -33,10 +33,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::admission::{Admission, Answer};
+use crate::admission::{Admission, Answer, Question};
 use crate::telemetry::Metrics;
 
 pub use self::budget::{Budget, parse_go_duration};
+use self::router::bare_probes;
 pub use self::router::{probes, router};
 pub use self::serve::{Routes, Timing, serve};
 pub use self::tls::Tls;
@@ -46,12 +47,14 @@ pub use self::tls::Tls;
 pub trait Reviewer: Send + Sync + 'static {
     /// A review of a Pod or a Pod template, to be answered within the budget.
     fn validate(&self, body: Bytes, budget: Duration) -> impl Future<Output = Answer> + Send;
+    /// A review of a Pod whose images may be pinned, to be answered within the budget.
+    fn mutate(&self, body: Bytes, budget: Duration) -> impl Future<Output = Answer> + Send;
     /// A review of a policy object.
     fn validate_policy(&self, body: &[u8]) -> Answer;
     /// The answer to a review that is turned away.
-    fn overloaded(&self, body: &[u8]) -> Answer;
+    fn overloaded(&self, question: Question, body: &[u8]) -> Answer;
     /// The answer to a review that panicked or overran its time; counts it as an internal fault.
-    fn internal_error(&self, body: &[u8]) -> Answer;
+    fn internal_error(&self, question: Question, body: &[u8]) -> Answer;
     /// `Ok` when reviews can be answered, else what is missing.
     fn ready(&self) -> Result<(), String>;
 }
@@ -61,22 +64,29 @@ impl Reviewer for Admission {
         self.validate(body, budget)
     }
 
+    fn mutate(&self, body: Bytes, budget: Duration) -> impl Future<Output = Answer> + Send {
+        self.mutate(body, budget)
+    }
+
     fn validate_policy(&self, body: &[u8]) -> Answer {
         self.validate_policy(body)
     }
 
-    fn overloaded(&self, body: &[u8]) -> Answer {
-        self.overloaded(body)
+    fn overloaded(&self, question: Question, body: &[u8]) -> Answer {
+        self.overloaded(question, body)
     }
 
-    fn internal_error(&self, body: &[u8]) -> Answer {
-        self.internal_error(body)
+    fn internal_error(&self, question: Question, body: &[u8]) -> Answer {
+        self.internal_error(question, body)
     }
 
     fn ready(&self) -> Result<(), String> {
         self.ready()
     }
 }
+
+/// What must be so before this process is ready: `Ok`, or what is missing.
+pub type Gate = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// How much one process takes on.
 #[derive(Debug, Clone)]
@@ -101,13 +111,19 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct App<R>(Arc<Inner<R>>);
 
-#[derive(Debug)]
 struct Inner<R> {
     reviewer: R,
     metrics: Arc<Metrics>,
     limits: Limits,
     load: Arc<load::Load>,
     draining: Arc<AtomicBool>,
+    gate: Option<Gate>,
+}
+
+impl<R: std::fmt::Debug> std::fmt::Debug for Inner<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("reviewer", &self.reviewer).field("limits", &self.limits).finish_non_exhaustive()
+    }
 }
 
 impl<R> Clone for App<R> {
@@ -119,8 +135,17 @@ impl<R> Clone for App<R> {
 impl<R: Reviewer> App<R> {
     /// Reviews judged by `reviewer` within `limits`.
     pub fn new(reviewer: R, metrics: Arc<Metrics>, limits: Limits) -> Self {
+        Self::behind(None, reviewer, metrics, limits)
+    }
+
+    /// The same, ready only once `gate` says so as well.
+    pub fn gated(gate: Gate, reviewer: R, metrics: Arc<Metrics>, limits: Limits) -> Self {
+        Self::behind(Some(gate), reviewer, metrics, limits)
+    }
+
+    fn behind(gate: Option<Gate>, reviewer: R, metrics: Arc<Metrics>, limits: Limits) -> Self {
         let load = Arc::new(load::Load::new(limits.in_flight, limits.bodies));
-        Self(Arc::new(Inner { reviewer, metrics, limits, load, draining: Arc::default() }))
+        Self(Arc::new(Inner { reviewer, metrics, limits, load, draining: Arc::default(), gate }))
     }
 
     /// `Ok` when reviews can be answered and the process is not about to end, else what is missing.
@@ -128,6 +153,7 @@ impl<R: Reviewer> App<R> {
         if self.0.draining.load(Ordering::Acquire) {
             return Err("shutting down".to_owned());
         }
+        self.0.gate.as_ref().map_or(Ok(()), |gate| gate())?;
         self.0.reviewer.ready()
     }
 }

@@ -1,5 +1,7 @@
 //! Paths, methods, media types and statuses.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use axum::Router;
@@ -14,9 +16,9 @@ use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use super::body::{self, BodyError};
 use super::budget::Budget;
 use super::load::{Held, Slot};
-use super::{App, Reviewer, review};
-use crate::admission::Answer;
-use crate::telemetry::metrics;
+use super::{App, Gate, Reviewer, review};
+use crate::admission::{Answer, Question};
+use crate::telemetry::{Metrics, metrics};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -25,7 +27,8 @@ const METRICS: HeaderValue = HeaderValue::from_static(metrics::CONTENT_TYPE);
 /// Everything: reviews and probes.
 pub fn router<R: Reviewer>(app: &App<R>) -> Router {
     Router::new()
-        .route("/validate", post(validate::<R>))
+        .route("/validate", post(async |app, request| answer::<R>(app, Question::Verdict, request).await))
+        .route("/mutate", post(async |app, request| answer::<R>(app, Question::Pins, request).await))
         .route("/validate-policy", post(validate_policy::<R>))
         .merge(probe_routes())
         .fallback(async || text(StatusCode::NOT_FOUND, "no such path\n"))
@@ -39,10 +42,24 @@ pub fn probes<R: Reviewer>(app: &App<R>) -> Router {
         async || text(StatusCode::FORBIDDEN, "reviews need TLS and the client certificate, if one is demanded\n");
     Router::new()
         .route("/validate", post(refused))
+        .route("/mutate", post(refused))
         .route("/validate-policy", post(refused))
         .merge(probe_routes())
         .fallback(async || text(StatusCode::NOT_FOUND, "no such path\n"))
         .with_state(app.clone())
+}
+
+/// What a process without reviews answers: health, readiness by `gate` until it is about to end, metrics.
+pub(super) fn bare_probes(gate: Gate, metrics: Arc<Metrics>, draining: Arc<AtomicBool>) -> Router {
+    let ready = move || {
+        let state = if draining.load(Ordering::Acquire) { Err("shutting down".to_owned()) } else { gate() };
+        readiness(state)
+    };
+    Router::new()
+        .route("/healthz", get(async || text(StatusCode::OK, "ok\n")))
+        .route("/readyz", get(async move || ready()))
+        .route("/metrics", get(async move || build(StatusCode::OK, METRICS, metrics.encode())))
+        .fallback(async || text(StatusCode::NOT_FOUND, "no such path\n"))
 }
 
 fn probe_routes<R: Reviewer>() -> Router<App<R>> {
@@ -52,27 +69,33 @@ fn probe_routes<R: Reviewer>() -> Router<App<R>> {
         .route("/metrics", get(metrics::<R>))
 }
 
-async fn validate<R: Reviewer>(State(app): State<App<R>>, request: Request) -> Response {
+async fn answer<R: Reviewer>(State(app): State<App<R>>, question: Question, request: Request) -> Response {
     let started = Instant::now();
     let budget = Budget::of_query(request.uri().query());
-    let (body, held, slot) = match accept(&app, request, budget).await {
+    let (body, held, slot) = match accept(&app, question, request, budget).await {
         Ok(accepted) => accepted,
         Err(response) => return response,
     };
     let left = budget.work.saturating_sub(started.elapsed());
-    respond(review::validate(&app, body, held, slot, left, budget.margin).await)
+    respond(review::answer(&app, question, body, held, slot, left, budget.margin).await)
 }
 
 async fn validate_policy<R: Reviewer>(State(app): State<App<R>>, request: Request) -> Response {
     let budget = Budget::of_query(request.uri().query());
-    match accept(&app, request, budget).await {
-        Ok((body, _held, _slot)) => respond(review::at_once(&app, &body, R::validate_policy)),
+    let question = Question::Policy;
+    match accept(&app, question, request, budget).await {
+        Ok((body, _held, _slot)) => respond(review::at_once(&app, question, &body, R::validate_policy)),
         Err(response) => response,
     }
 }
 
 /// Takes a review in: media type, body, and a place among those in flight; or the response that refuses it.
-async fn accept<R: Reviewer>(app: &App<R>, request: Request, budget: Budget) -> Result<(Bytes, Held, Slot), Response> {
+async fn accept<R: Reviewer>(
+    app: &App<R>,
+    question: Question,
+    request: Request,
+    budget: Budget,
+) -> Result<(Bytes, Held, Slot), Response> {
     if !is_json(request.headers()) {
         return Err(text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "reviews are sent as application/json\n"));
     }
@@ -84,7 +107,8 @@ async fn accept<R: Reviewer>(app: &App<R>, request: Request, budget: Budget) -> 
         .map_err(|error| refuse_body(error, version))?;
     let Some(slot) = Slot::take(&app.0.load) else {
         app.0.metrics.shed();
-        return Err(respond(review::at_once(app, &body, R::overloaded)));
+        let overloaded = |reviewer: &R, body: &[u8]| reviewer.overloaded(question, body);
+        return Err(respond(review::at_once(app, question, &body, overloaded)));
     };
     Ok((body, held, slot))
 }
@@ -108,7 +132,11 @@ fn refuse_body(error: BodyError, version: Version) -> Response {
 }
 
 async fn readyz<R: Reviewer>(State(app): State<App<R>>) -> Response {
-    match app.ready() {
+    readiness(app.ready())
+}
+
+fn readiness(state: Result<(), String>) -> Response {
+    match state {
         Ok(()) => text(StatusCode::OK, "ok\n"),
         Err(missing) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {missing}\n")),
     }

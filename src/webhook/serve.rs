@@ -25,7 +25,8 @@ use tokio_rustls::TlsAcceptor;
 
 use super::connection::{Control, Ended, Protocols};
 use super::tls::Tls;
-use super::{App, Reviewer, probes, router};
+use super::{App, Gate, Reviewer, bare_probes, probes, router};
+use crate::telemetry::Metrics;
 
 /// The times and the number of connections of a listener.
 #[derive(Debug, Clone)]
@@ -77,6 +78,13 @@ impl Routes {
     /// Reviews and probes of this app.
     pub fn new<R: Reviewer>(app: &App<R>) -> Self {
         Self { reviews: router(app), probes: probes(app), draining: Arc::clone(&app.0.draining) }
+    }
+
+    /// The probes alone, of a process that answers no reviews.
+    pub fn of_probes(gate: Gate, metrics: Arc<Metrics>) -> Self {
+        let draining = Arc::new(AtomicBool::new(false));
+        let probes = bare_probes(gate, metrics, Arc::clone(&draining));
+        Self { reviews: probes.clone(), probes, draining }
     }
 }
 
@@ -241,7 +249,11 @@ async fn run(shared: &Shared, stream: TcpStream, control: &Arc<Control>) {
     let Some(tls) = &shared.tls else {
         return shared.protocols.speak(stream, false, shared.routes.probes.clone(), control).await;
     };
-    let stream = match timeout(shared.handshake, TlsAcceptor::from(tls.config()).accept(stream)).await {
+    let Some(config) = tls.config() else {
+        // No certificate yet: readiness says so.
+        return tls.metrics().handshake_failed();
+    };
+    let stream = match timeout(shared.handshake, TlsAcceptor::from(config).accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             tls.metrics().handshake_failed();

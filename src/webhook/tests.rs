@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::StatusCode;
+use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -17,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::tls::{Files, Pem, TlsError};
 use super::{App, Limits, Reviewer, Routes, Timing, Tls, serve};
-use crate::admission::Answer;
+use crate::admission::{Answer, Question};
 use crate::telemetry::Metrics;
 
 const HOST: &str = "webhook.test";
@@ -59,11 +60,17 @@ impl Reviewer for Puppet {
         assert_ne!(body, b"panic", "by order");
         say(200, "policy")
     }
-    fn overloaded(&self, _body: &[u8]) -> Answer {
-        say(200, "overloaded")
+    async fn mutate(&self, body: Bytes, budget: Duration) -> Answer {
+        match &body[..] {
+            b"pins" => say(200, "pinned"),
+            _ => self.validate(body, budget).await,
+        }
     }
-    fn internal_error(&self, _body: &[u8]) -> Answer {
-        say(200, "internal error")
+    fn overloaded(&self, question: Question, _body: &[u8]) -> Answer {
+        say(200, if question == Question::Pins { "overloaded, not pinned" } else { "overloaded" })
+    }
+    fn internal_error(&self, question: Question, _body: &[u8]) -> Answer {
+        say(200, if question == Question::Pins { "internal error, not pinned" } else { "internal error" })
     }
     fn ready(&self) -> Result<(), String> {
         Ok(())
@@ -426,18 +433,30 @@ async fn h3_changed_files_are_found_and_half_changed_ones_do_no_harm() {
     write(&first, true);
     let tls = running.tls.clone().unwrap();
     let watch = tokio::spawn(tls.watch(files.clone(), Duration::from_millis(20)));
-    let settle = || tokio::time::sleep(Duration::from_secs(2));
-    settle().await;
-    let before = shown(&running.connect().await);
+    let served = |expected: &Pem| CertificateDer::from_pem_slice(&expected.certificate).unwrap();
+    let until_served = async |expected: &Pem| {
+        for _ in 0..200 {
+            if shown(&running.connect().await) == served(expected) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the pair is not served");
+    };
+    until_served(&first).await;
     write(&second, false);
-    settle().await;
-    assert_eq!(shown(&running.connect().await), before, "the old pair is served");
-    assert!(running.counts("podseal_tls_reloads_total{result=\"failed\"} 1"), "reported once");
+    let failed = "podseal_tls_reloads_total{result=\"failed\"} 1";
+    while !running.counts(failed) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Several more looks.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(shown(&running.connect().await), served(&first), "the old pair is served");
+    assert!(running.counts(failed), "reported once");
     std::fs::write(&files.key, &second.key).unwrap();
-    settle().await;
-    assert_ne!(shown(&running.connect().await), before);
+    until_served(&second).await;
     std::fs::remove_file(&files.key).unwrap();
-    settle().await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(running.post("/validate", "{}").await.0, StatusCode::OK);
     watch.abort();
 }
@@ -609,4 +628,26 @@ async fn h16_one_client_cannot_hold_all_connections() {
     let open = tokio::time::timeout(Duration::from_millis(50), other.read(&mut [0; 1])).await;
     assert!(open.is_err(), "another client is not turned away: {open:?}");
     assert_eq!(first.post("/validate", "{}").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a17_h12_pins_are_asked_for_on_a_path_of_their_own_and_fail_in_their_own_way() {
+    let limits = Limits { in_flight: 1, ..Limits::default() };
+    let running = start_tls(limits, quick()).await;
+    assert_eq!(running.post("/mutate", "pins").await, (StatusCode::OK, "pinned".to_owned()));
+    let budget: u128 = running.post("/mutate?timeout=3s", "budget").await.1.parse().unwrap();
+    assert!((2000..=2500).contains(&budget), "{budget}");
+    for order in ["panic", "panic later"] {
+        assert_eq!(running.post("/mutate", order).await.1, "internal error, not pinned");
+        assert_eq!(running.post("/validate", order).await.1, "internal error");
+    }
+    assert_eq!(running.post("/mutate?timeout=1s", "forever").await.1, "internal error, not pinned");
+    let (connected, [entered, release, _]) = (running.connect(), &running.puppet);
+    let mut waiting = connected.await;
+    waiting.send(&post_of("/mutate", "application/json", "wait")).await;
+    entered.notified().await;
+    assert_eq!(running.post("/mutate", "pins").await.1, "overloaded, not pinned");
+    assert_eq!(running.post("/validate", "x").await.1, "overloaded");
+    release.notify_one();
+    assert_eq!(waiting.answer().await.expect("an answer").1, "waited");
 }

@@ -1,10 +1,48 @@
-//! When a certificate expires: the one field of X.509 (RFC 5280 section 4.1) that the metrics need.
+//! When a certificate is valid: the fields of X.509 (RFC 5280 section 4.1) that metrics and renewal need.
 //!
 //! The TLS library checks certificates but does not tell their dates. This reads just enough DER to find them and
 //! decides nothing about trust.
 
+use std::time::Duration;
+
+/// The validity of a certificate, in seconds since 1970, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Period {
+    /// `notBefore`.
+    pub not_before: i64,
+    /// `notAfter`.
+    pub not_after: i64,
+}
+
+impl Period {
+    /// Whether the certificate is valid at this time, in seconds since 1970.
+    pub fn holds_at(self, now: i64) -> bool {
+        (self.not_before..=self.not_after).contains(&now)
+    }
+
+    /// How long it is valid from first to last.
+    pub fn length(self) -> Duration {
+        Duration::from_secs(u64::try_from(self.not_after.saturating_sub(self.not_before)).unwrap_or(0))
+    }
+
+    /// How long it is still valid at this time; nothing once it has expired.
+    pub fn left_at(self, now: i64) -> Duration {
+        Duration::from_secs(u64::try_from(self.not_after.saturating_sub(now)).unwrap_or(0))
+    }
+}
+
+/// A time in seconds since 1970 as people read it, such as `2031-03-01T00:00:00Z`.
+pub fn date(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| format!("second {seconds}"), |time| time.to_string())
+}
+
 /// `notAfter` of a DER certificate in seconds since 1970; `None` if it is no certificate.
 pub fn not_after(certificate: &[u8]) -> Option<i64> {
+    Some(period(certificate)?.not_after)
+}
+
+/// The validity of a DER certificate; `None` if it is no certificate.
+pub fn period(certificate: &[u8]) -> Option<Period> {
     const SEQUENCE: u8 = 0x30;
     const INTEGER: u8 = 0x02;
     const VERSION: u8 = 0xa0;
@@ -16,9 +54,10 @@ pub fn not_after(certificate: &[u8]) -> Option<i64> {
     let (_algorithm, rest) = element(rest, SEQUENCE)?;
     let (_issuer, rest) = element(rest, SEQUENCE)?;
     let (validity, _) = element(rest, SEQUENCE)?;
-    let (_, _not_before, rest) = any_element(validity)?;
+    let (tag, not_before, rest) = any_element(validity)?;
+    let not_before = time(tag, not_before)?;
     let (tag, not_after, _) = any_element(rest)?;
-    time(tag, not_after)
+    Some(Period { not_before, not_after: time(tag, not_after)? })
 }
 
 /// The content of an element with this tag, and what follows it.
@@ -85,6 +124,15 @@ mod tests {
         for (year, expected) in [(2031, "2031-03-01T00:00:00Z"), (2071, "2071-03-01T00:00:00Z")] {
             let expected: jiff::Timestamp = expected.parse().unwrap();
             assert_eq!(not_after(&certificate(year)), Some(expected.as_second()));
+            let from: jiff::Timestamp = "1999-01-01T00:00:00Z".parse().unwrap();
+            let period = period(&certificate(year)).unwrap();
+            assert_eq!(period, Period { not_before: from.as_second(), not_after: expected.as_second() });
+            for (now, holds) in [(period.not_before, true), (period.not_after, true), (period.not_after + 1, false)] {
+                assert_eq!(period.holds_at(now), holds, "{now}");
+            }
+            assert!(!period.holds_at(period.not_before - 1));
+            assert_eq!(period.left_at(period.not_after - 5), Duration::from_secs(5));
+            assert_eq!(period.left_at(period.not_after + 5), Duration::ZERO);
         }
         assert_eq!(time(0x17, b"500101000000Z"), Some(-631_152_000));
     }

@@ -1,4 +1,5 @@
-//! Integration tests against real servers: etcd and kube-apiserver, registries, gpg, skopeo, cosign, nginx.
+//! Integration tests against real servers: etcd and kube-apiserver, registries, gpg, skopeo, cosign, nginx, and
+//! a node that runs podseal's own image.
 //!
 //! `tests/tools/install.sh` puts the servers in place. A trial whose servers are missing is ignored with a line that says
 //! so; with `PODSEAL_REQUIRE_SERVERS=1` it fails. `PODSEAL_KEEP=1` keeps the files of the run for a look afterwards.
@@ -9,9 +10,13 @@
 // Tests say what they expect by panicking; clippy's own exception for tests does not see functions without `#[test]`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+mod chart;
+mod controller;
 mod differential_cosign;
 mod differential_gpg;
 mod docs;
+mod e2e;
+mod keys;
 mod layering;
 mod negatives;
 mod quickstart;
@@ -24,15 +29,20 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let trials = [
+        e2e::builds(),
         layering::trials(),
         docs::trials(),
+        chart::trials(),
         usage::trials(),
         servers::trials(),
         quickstart::trials(),
         status::trials(),
         negatives::trials(),
+        keys::trials(),
+        controller::trials(),
         differential_gpg::trials(),
         differential_cosign::trials(),
+        e2e::trials(),
     ];
     support::harness::run(trials.into_iter().flatten().collect())
 }

@@ -15,7 +15,10 @@ crate::tests! {
     check_never_shows_the_text_around_a_mistake,
     check_never_takes_nothing_for_an_allowance,
     check_says_what_it_does_not_use,
+    check_names_the_object_that_it_cannot_read,
     serve_says_which_file_it_cannot_use,
+    a_time_of_nothing_is_refused,
+    demo_refuses_a_folder_with_something_in_it,
 }
 
 const POLICY: &str = "deploy/samples/unchecked-registry.yaml";
@@ -144,6 +147,44 @@ fn check_says_what_it_does_not_use() {
         file("{apiVersion: v1, kind: ConfigMap, metadata: {name: image-validation-webhook-whitelist}, data: {}}");
     let ran = check(&["--image", "nginx", "--policy", whitelist.to_str().unwrap()], b"");
     assert_ended(&ran, 1, "counts in the namespace registry-system, and this one is of default");
+}
+
+fn check_names_the_object_that_it_cannot_read() {
+    let secret = |member: &str| {
+        file(&format!("{{apiVersion: v1, kind: Secret, metadata: {{name: key, namespace: team}}, {member}}}\n"))
+    };
+    for (member, said) in [
+        ("data: [1]", "Secret team/key: data is not an object with texts as values"),
+        ("data: text", "Secret team/key: data is not an object with texts as values"),
+        ("data: {cosign.pub: 1}", "Secret team/key: data.cosign.pub is not a text"),
+        ("data: {cosign.pub: [a]}", "Secret team/key: data.cosign.pub is not a text"),
+        ("data: {cosign.pub: '*'}", "Secret team/key: data.cosign.pub is not base64"),
+        ("stringData: {cosign.pub: true}", "Secret team/key: stringData.cosign.pub is not a text"),
+    ] {
+        let ran = check(&["--image", "registry.k8s.io/pause", "--policy", secret(member).to_str().unwrap()], b"");
+        assert_ended(&ran, 64, said);
+    }
+    for member in ["data: null", "data: {}", "data: {a: YQ==}", "stringData: {a: null}", "type: Opaque"] {
+        let ran = check(&["--image", "registry.k8s.io/pause", "--policy", secret(member).to_str().unwrap()], b"");
+        assert_ended(&ran, 0, "Unchecked");
+    }
+}
+
+fn a_time_of_nothing_is_refused() {
+    for flag in ["--request-timeout", "--timeout"] {
+        let ran = check(&["--image", "registry.k8s.io/pause", flag, "0s"], b"");
+        assert_ended(&ran, 64, "expected a time above 0");
+        assert_ended(&check(&["--image", "registry.k8s.io/pause", flag, "1ms"], b""), 0, "Unchecked");
+    }
+    assert_ended(&podseal_with(&["serve", "--request-timeout", "0s"], &[], b""), 64, "expected a time above 0");
+}
+
+fn demo_refuses_a_folder_with_something_in_it() {
+    let occupied = file("something");
+    let (file, folder) = (occupied.to_str().unwrap(), occupied.parent().unwrap().to_str().unwrap());
+    let demo = |path: &str| podseal_with(&["demo", "--keep", "--dir", path], &[], b"");
+    assert_ended(&demo(folder), 64, "the directory is not empty; name an empty or a new one");
+    assert_ended(&demo(file), 64, "not a directory");
 }
 
 fn serve_says_which_file_it_cannot_use() {

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Installs the real servers and signers that the tests drive; see README.md.
 #
-#   install.sh [PROGRAM…]   everything the tests always need, and the PROGRAMs named
-#                           (kube-controller-manager, kube-scheduler, kubelet)
-#
 # Binaries live outside the tree, in ${PODSEAL_TOOLS_CACHE:-${XDG_CACHE_HOME:-~/.cache}/podseal/tools},
 # one folder per program and pinned source; bin/ beside this file links to them.
 set -euo pipefail
 
-debian_packages=(ca-certificates docker-registry gnupg nginx-light openssl skopeo wrk)
+debian_packages=(
+  ca-certificates docker-registry gnupg nginx-light openssl skopeo wrk
+  buildah containernetworking-plugins debootstrap iproute2 iptables runc # a node, and the image that it runs
+)
 cargo_deny=0.20.2
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -27,22 +27,32 @@ kube_flags="-X $version.gitVersion=$kubernetes -X $version.gitMajor=$kube_major 
 cosign_flags="-X sigs.k8s.io/release-utils/version.gitVersion=$(pinned cosign github.com/sigstore/cosign/v3)"
 crane_flags="-X github.com/google/go-containerregistry/cmd/crane/cmd.Version=$(pinned registry github.com/google/go-containerregistry)"
 
-# name | module folder | package | extra linker flags
+helm_flags="-X helm.sh/helm/v3/internal/version.version=$(pinned helm helm.sh/helm/v3)"
+containerd=github.com/containerd/containerd/v2
+containerd_tags=no_btrfs,no_zfs,no_devmapper
+containerd_flags="-X $containerd/version.Version=$(pinned containerd $containerd)"
+
+# name | module folder | package | extra linker flags | build tags
 programs=(
   "kube-apiserver|kubernetes|k8s.io/kubernetes/cmd/kube-apiserver|$kube_flags"
   "kubectl|kubernetes|k8s.io/kubernetes/cmd/kubectl|$kube_flags"
+  "kube-controller-manager|kubernetes|k8s.io/kubernetes/cmd/kube-controller-manager|$kube_flags"
+  "kube-scheduler|kubernetes|k8s.io/kubernetes/cmd/kube-scheduler|$kube_flags"
+  "kubelet|kubernetes|k8s.io/kubernetes/cmd/kubelet|$kube_flags"
+  "containerd|containerd|$containerd/cmd/containerd|$containerd_flags|$containerd_tags"
+  "containerd-shim-runc-v2|containerd|$containerd/cmd/containerd-shim-runc-v2|$containerd_flags|$containerd_tags"
+  "ctr|containerd|$containerd/cmd/ctr|$containerd_flags|$containerd_tags"
+  "pause|pause|.|"
+  "helm|helm|helm.sh/helm/v3/cmd/helm|$helm_flags"
+  "strict-decode-1.33|strict-decode/1.33|.|"
+  "strict-decode-1.34|strict-decode/1.34|.|"
+  "strict-decode-1.35|strict-decode/1.35|.|"
+  "strict-decode-1.36|strict-decode/1.36|.|"
   "etcd|etcd|go.etcd.io/etcd/server/v3|"
   "cosign|cosign|github.com/sigstore/cosign/v3/cmd/cosign|$cosign_flags"
   "crane|registry|github.com/google/go-containerregistry/cmd/crane|$crane_flags"
   "referrers-registry|registry|./referrers-registry|"
 )
-# Built only when named, then kept up to date like the others.
-on_request=(
-  "kube-controller-manager|kubernetes|k8s.io/kubernetes/cmd/kube-controller-manager|$kube_flags"
-  "kube-scheduler|kubernetes|k8s.io/kubernetes/cmd/kube-scheduler|$kube_flags"
-  "kubelet|kubernetes|k8s.io/kubernetes/cmd/kubelet|$kube_flags"
-)
-
 fail() {
   echo "install.sh: $*" >&2
   exit 1
@@ -91,7 +101,7 @@ module_key() {
   (
     cd "$here/$1"
     go version
-    find . -type f \( -name go.mod -o -name go.sum -o -name '*.go' \) -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
+    find -L . -type f \( -name go.mod -o -name go.sum -o -name '*.go' \) -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
   ) | digest
 }
 
@@ -122,9 +132,9 @@ link() {
   mv -fT "$here/bin/.$1.new" "$here/bin/$1"
 }
 
-# build_go FOLDER PACKAGE LINKER-FLAGS FILE
+# build_go FOLDER PACKAGE LINKER-FLAGS TAGS FILE
 build_go() {
-  (cd "$here/$1" && CGO_ENABLED=0 go build -mod=readonly -buildvcs=false -trimpath -ldflags "-s -w $3" -o "$4" "$2")
+  (cd "$here/$1" && CGO_ENABLED=0 go build -mod=readonly -buildvcs=false -trimpath -ldflags "-s -w $3" -tags "$4" -o "$5" "$2")
 }
 
 build_cargo_deny() {
@@ -137,15 +147,7 @@ build_cargo_deny() {
 }
 
 main() {
-  local wanted=("${programs[@]}") row name module package flags argument
-
-  for row in "${on_request[@]}"; do
-    name=${row%%|*}
-    if [[ -L $here/bin/$name || " $* " == *" $name "* ]]; then wanted+=("$row"); fi
-  done
-  for argument in "$@"; do
-    [[ $'\n'$(printf '%s\n' "${programs[@]}" "${on_request[@]}") == *$'\n'"$argument|"* ]] || fail "no such program: $argument"
-  done
+  local row name module package flags tags
 
   step "debian packages" install_packages
   need go "Go 1.26 or newer builds the servers"
@@ -161,14 +163,14 @@ main() {
   rm -rf "$cache"/.building.* # left by a build that was killed
 
   declare -A keys
-  for row in "${wanted[@]}"; do
-    IFS='|' read -r name module package flags <<<"$row"
+  for row in "${programs[@]}"; do
+    IFS='|' read -r name module package flags tags <<<"$row"
     [[ -n ${keys[$module]:-} ]] || keys[$module]=$(module_key "$module")
-    step "$name" into_cache "$name" "$(digest <<<"${keys[$module]} $package $flags")" \
-      build_go "$module" "$package" "$flags"
+    step "$name" into_cache "$name" "$(digest <<<"${keys[$module]} $package $flags${tags:+ $tags}")" \
+      build_go "$module" "$package" "$flags" "$tags"
   done
   step cargo-deny into_cache cargo-deny "$(digest <<<"$cargo_deny $(cd / && rustc -V)")" build_cargo_deny
   echo "all tools: $SECONDS s, in $here/bin"
 }
 
-main "$@"
+main

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{BAD, GOOD, Said, UID, but, desk, pod_of, review, update};
+use super::{BAD, GOOD, Question, Said, UID, but, desk, pod_of, review, update};
 
 #[tokio::test]
 async fn a17_what_is_no_review_gets_a_clean_answer_with_the_uid_where_there_is_one() {
@@ -49,13 +49,14 @@ async fn a17_what_is_no_review_gets_a_clean_answer_with_the_uid_where_there_is_o
 fn a17_h12_an_apology_carries_the_uid_and_denies() {
     let desk = desk();
     let body = pod_of(&[GOOD]).to_string();
-    for (answer, code) in
-        [(desk.admission.overloaded(body.as_bytes()), 503), (desk.admission.internal_error(body.as_bytes()), 500)]
-    {
+    for (answer, code) in [
+        (desk.admission.overloaded(Question::Verdict, body.as_bytes()), 503),
+        (desk.admission.internal_error(Question::Verdict, body.as_bytes()), 500),
+    ] {
         let said = Said::read(&answer.body);
         assert_eq!((said.allowed, said.code), (false, code));
     }
-    let answer = desk.admission.overloaded(b"{");
+    let answer = desk.admission.overloaded(Question::Verdict, b"{");
     let json: Value = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!(json["response"]["allowed"], false);
 }

@@ -36,7 +36,7 @@ use self::table::Row;
 use self::webhook::Webhook;
 use super::args::{DemoCommand, LogFormat};
 use super::output::{complain, print};
-use super::runtime;
+use super::{USAGE, runtime};
 
 /// Ended by the user before the end, as shells count it.
 const INTERRUPTED: u8 = 130;
@@ -52,14 +52,25 @@ fn failed<E: Display>(step: &str) -> impl Fn(E) -> String + '_ {
 }
 
 pub(super) fn run(command: &DemoCommand, verbose: u8) -> ExitCode {
-    let told = spare_loopback().and_then(|()| {
+    if let Err(error) = spare_loopback() {
+        return ended(&error, ExitCode::FAILURE);
+    }
+    // First, so that a bad --dir is said at once, and as what it is: wrong usage.
+    let directory = match command.keep.then(|| Directory::create(command.dir.as_deref())).transpose() {
+        Ok(directory) => directory,
+        Err(error) if command.dir.is_some() => return ended(&error, ExitCode::from(USAGE)),
+        Err(error) => return ended(&error, ExitCode::FAILURE),
+    };
+    let told = || {
         let _logs = super::serve::logs(LogFormat::Text, verbose, "off")?;
-        runtime()?.block_on(tell(command))
-    });
-    told.unwrap_or_else(|error| {
-        complain(&error);
-        ExitCode::FAILURE
-    })
+        runtime()?.block_on(tell(directory))
+    };
+    told().unwrap_or_else(|error| ended(&error, ExitCode::FAILURE))
+}
+
+fn ended(error: &str, code: ExitCode) -> ExitCode {
+    complain(error);
+    code
 }
 
 /// Whether requests may go to a proxy.
@@ -158,9 +169,8 @@ fn difference(row: &Row<'_>) -> Option<String> {
     (!right).then(|| format!("{}: expected {:?} in podseal's words, got: {words}", scene.name, scene.because))
 }
 
-async fn tell(command: &DemoCommand) -> Result<ExitCode, String> {
-    // First, so that a bad --dir is said at once.
-    let directory = if command.keep { Some(Directory::create(command.dir.as_deref())?) } else { None };
+/// Plays everything; with a directory, leaves it running there until somebody ends it.
+async fn tell(directory: Option<Directory>) -> Result<ExitCode, String> {
     let played = async {
         let demo = Demo::start().await?;
         let differences = play_all(&demo).await?;

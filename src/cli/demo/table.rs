@@ -92,6 +92,10 @@ fn shorten_digests(text: &str) -> String {
     let mut short = String::with_capacity(text.len());
     let mut digits = 0;
     for character in text.chars() {
+        // A warning that was cut within a digest has its own mark there already.
+        if character == '…' && short.ends_with('…') {
+            continue;
+        }
         digits = if character.is_ascii_hexdigit() { digits + 1 } else { 0 };
         match digits.cmp(&(SHOWN_DIGITS + 1)) {
             std::cmp::Ordering::Less => short.push(character),
@@ -139,6 +143,7 @@ mod tests {
     fn only_long_runs_of_digits_are_cut() {
         let digest = format!("x sha256:{} in cafe", "0123456789abcdef".repeat(4));
         assert_eq!(shorten_digests(&digest), "x sha256:0123456789ab… in cafe");
+        assert_eq!(shorten_digests("x sha256:0123456789abcdef0…"), "x sha256:0123456789ab…", "one mark is enough");
         assert_eq!(
             shorten_digests("imagemaker@registry.local 127.0.0.1:41000"),
             "imagemaker@registry.local 127.0.0.1:41000"

@@ -53,7 +53,7 @@ impl Webhook {
             metrics.clone(),
         ));
         let exempt_namespaces = vec!["kube-system".to_owned(), OWN_NAMESPACE.to_owned()];
-        let config = AdmissionConfig { exempt_namespaces, templates: Templates::Warn };
+        let config = AdmissionConfig { exempt_namespaces, templates: Templates::Warn, ..AdmissionConfig::default() };
         let admission = Admission::new(config, verifier, inputs, metrics.clone());
         let routes = Routes::new(&App::new(admission, metrics.clone(), Limits::default()));
 

@@ -261,3 +261,39 @@ async fn f2_secrets_of_the_own_namespace_come_and_go() {
     }
     assert!(desk.own.load().as_ref().is_some_and(|own| own.is_empty()));
 }
+
+fn status(code: u16, message: &str) -> kube::core::Status {
+    kube::core::Status::failure(message, "Reason").with_code(code)
+}
+
+#[test]
+fn trouble_is_told_in_words_that_say_what_to_do() {
+    let absent = words(Source::ClusterPolicies, &status(404, "page not found"));
+    assert!(absent.starts_with("clusterregistrysecuritypolicies is not installed: podseal crds | kubectl apply -f -"));
+    let forbidden = words(Source::Keys, &status(403, "secrets is forbidden"));
+    assert_eq!(forbidden, "podseal's role lacks list and watch on secrets: secrets is forbidden");
+    assert_eq!(words(Source::Keys, &status(500, "etcd is away")), "etcd is away");
+    assert_eq!(words(Source::Whitelist, &status(404, "")), "Reason", "a ConfigMap is no definition");
+}
+
+#[test]
+fn every_cause_is_told_once() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("the list failed: {0}")]
+    struct Outer(#[source] Middle);
+    #[derive(Debug, thiserror::Error)]
+    #[error("no connection")]
+    struct Middle(#[source] std::io::Error);
+    let error = Outer(Middle(std::io::Error::other("refused by 127.0.0.1")));
+    assert_eq!(causes(&error), "the list failed: no connection: refused by 127.0.0.1");
+}
+
+#[test]
+fn the_same_trouble_is_told_once_a_minute_and_another_at_once() {
+    let (mut said, start) = (Said::default(), Instant::now());
+    let mut told = |text, seconds| said.is_new(text, start + Duration::from_secs(seconds));
+    assert_eq!(
+        [told("a", 0), told("a", 1), told("a", 59), told("a", 60), told("b", 61), told("a", 62)],
+        [true, false, false, true, true, true]
+    );
+}

@@ -18,6 +18,8 @@ const NOT_A_KEY: &str = "not a public key in DER form";
 pub(super) struct PublicKey {
     /// SHA-256 of the `SubjectPublicKeyInfo`, lower-case hexadecimal.
     pub(super) fingerprint: String,
+    /// The `SubjectPublicKeyInfo` itself, in DER.
+    pub(super) spki: Vec<u8>,
     /// The signature schemes to try, most likely first. Each is sound alone, so trying several weakens nothing: a
     /// forgery would have to be one under at least one of them.
     schemes: Vec<Scheme>,
@@ -49,7 +51,7 @@ impl PublicKey {
         } else {
             Err(UNSUPPORTED)
         }?;
-        Ok(Self { fingerprint: Digest::sha256(der).hex().to_owned(), schemes })
+        Ok(Self { fingerprint: Digest::sha256(der).hex().to_owned(), spki: der.to_vec(), schemes })
     }
 
     /// Reads an `RSAPublicKey` in DER (RFC 8017 appendix A.1.1).

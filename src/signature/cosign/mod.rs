@@ -89,6 +89,11 @@ impl PublicKeys {
         self.keys.iter().map(|key| key.fingerprint.clone()).collect()
     }
 
+    /// The keys as one PEM text of `PUBLIC KEY` blocks, and nothing else that stood around them.
+    pub fn to_pem(&self) -> String {
+        self.keys.iter().map(|key| pem::write("PUBLIC KEY", &key.spki)).collect()
+    }
+
     /// Verifies a legacy signature layer: `payload` are the layer's bytes, `signature` its annotation in base64.
     ///
     /// The claim comes from a payload of type `cosign container image signature` for exactly `image`. The payload's

@@ -50,6 +50,13 @@ pub(super) fn blocks(text: &[u8]) -> (Vec<Block>, bool) {
     (reader.blocks, cut)
 }
 
+/// One block in the form that RFC 7468, section 3, asks of writers.
+pub(super) fn write(label: &str, content: &[u8]) -> String {
+    let body = STANDARD.encode(content);
+    let lines = body.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned() + "\n");
+    format!("-----BEGIN {label}-----\n{}-----END {label}-----\n", lines.collect::<String>())
+}
+
 #[derive(Default)]
 struct Reader {
     blocks: Vec<Block>,
@@ -137,6 +144,16 @@ mod tests {
         }
         assert_eq!(labels(""), []);
         assert_eq!(labels("-----END PUBLIC KEY-----"), []);
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        for length in [1, 47, 48, 49, 550] {
+            let content = vec![0xA5; length];
+            let text = write("PUBLIC KEY", &content);
+            assert!(text.lines().all(|line| line.len() <= 64), "{text}");
+            assert_eq!(labels(&text), [("PUBLIC KEY".to_owned(), Ok(content))]);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::iter;
 
 use sequoia_openpgp::cert::{Cert, CertParser};
 use sequoia_openpgp::packet::Tag;
-use sequoia_openpgp::parse::Parse;
+use sequoia_openpgp::parse::{PacketParser, PacketParserResult, Parse};
 use sequoia_openpgp::{Error, Packet};
 
 /// Largest key file, in bytes.
@@ -35,6 +35,27 @@ pub(super) fn read(file: &str, bytes: &[u8]) -> (Vec<Cert>, Vec<String>) {
         found.problem("no OpenPGP certificate in it");
     }
     (found.certs, found.problems)
+}
+
+/// Whether a key file holds secret key material: an armored block that says so, or a secret key packet anywhere in it,
+/// usable or not. What cannot be read as packets holds none that this could name.
+pub(super) fn holds_secret_key(bytes: &[u8]) -> bool {
+    blocks(bytes).take(MAX_CERTS + 1).any(|block| {
+        let said = block.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(block).strip_prefix(ARMOR);
+        said.is_some_and(|label| label.starts_with(b"PRIVATE KEY")) || has_secret_packet(block)
+    })
+}
+
+fn has_secret_packet(block: &[u8]) -> bool {
+    let mut parser = PacketParser::from_bytes(block);
+    while let Ok(PacketParserResult::Some(packet)) = parser {
+        if matches!(packet.packet.tag(), Tag::SecretKey | Tag::SecretSubkey) {
+            return true;
+        }
+        // Not into containers: nothing in a key file is compressed or encrypted.
+        parser = packet.next().map(|(_, next)| next);
+    }
+    false
 }
 
 /// Cuts a file of armored blocks so that damage to one does not hide the next; a binary file stays whole.

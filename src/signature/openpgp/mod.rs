@@ -17,6 +17,7 @@
 use std::time::SystemTime;
 
 use sequoia_openpgp::policy::Policy;
+use sequoia_openpgp::serialize::Serialize;
 
 use super::SignatureError;
 use crate::domain::signer::GpgSigner;
@@ -52,6 +53,11 @@ pub struct KeyInfo {
     pub unusable: Option<String>,
 }
 
+/// Whether a key file (binary or armored) holds secret key material, usable or not.
+pub fn holds_secret_key(file: &[u8]) -> bool {
+    keyfile::holds_secret_key(file)
+}
+
 /// Content whose signature was verified.
 #[derive(Debug, Clone)]
 pub struct SignedContent {
@@ -68,6 +74,21 @@ impl Keyring {
     pub fn keys(&self, now: SystemTime) -> Vec<KeyInfo> {
         let policy = validity::policy(now);
         self.entries.iter().map(|entry| self.describe(entry, &policy, now)).collect()
+    }
+
+    /// The certificates as one binary key file (RFC 9580, section 10.1), by fingerprint: the same certificates give the
+    /// same bytes, however the files that they were read from are written. Nothing secret is ever part of it.
+    ///
+    /// The error is one of the library's; no certificate that could be read is known to cause it.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, String> {
+        let mut bytes = Vec::new();
+        for entry in &self.entries {
+            entry
+                .cert
+                .serialize(&mut bytes)
+                .map_err(|e| format!("{} cannot be written: {e}", entry.cert.fingerprint()))?;
+        }
+        Ok(bytes)
     }
 
     /// Verifies one signature blob and gives its content.

@@ -13,6 +13,7 @@ use url::Url;
 
 use super::{Failure, Home, Request, Upstream};
 use crate::fault::{Fault, FaultKind};
+use crate::source::UpstreamKind;
 use crate::source::guard::Refused;
 
 const MAX_SCHEMES: u64 = 1024;
@@ -224,6 +225,8 @@ fn failure(home: &Home<'_>, url: &Url, error: reqwest::Error) -> Failure {
         ("the TLS certificate is not trusted; name its authority with caRef", false)
     } else if error.is_dns() {
         ("the host name does not resolve", false)
+    } else if speaks_no_tls(&error) {
+        (no_tls(home, url), false)
     } else if error.is_connect() {
         ("the server cannot be reached", false)
     } else {
@@ -233,12 +236,27 @@ fn failure(home: &Home<'_>, url: &Url, error: reqwest::Error) -> Failure {
     Failure { fault, again }
 }
 
+/// What somebody can do about a server that answers without TLS: what allows plain HTTP differs by who named the server.
+fn no_tls(home: &Home<'_>, url: &Url) -> &'static str {
+    match home.kind {
+        UpstreamKind::Registry if home.owns(url) => "the server speaks plain HTTP; insecure: true allows that",
+        UpstreamKind::Store => "the server speaks plain HTTP; a store's URL that begins with http:// allows that",
+        _ => "the server speaks plain HTTP, which is not followed",
+    }
+}
+
 fn is_refused(error: &reqwest::Error) -> bool {
     any_cause(error, &|cause| cause.is::<Refused>())
 }
 
 fn is_certificate(error: &reqwest::Error) -> bool {
     any_cause(error, &|cause| matches!(cause.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))))
+}
+
+/// Whether the first bytes of the answer are no TLS record: in practice an HTTP server that complains in the clear.
+fn speaks_no_tls(error: &reqwest::Error) -> bool {
+    let no_record = rustls::InvalidMessage::InvalidContentType;
+    any_cause(error, &|cause| matches!(cause.downcast_ref(), Some(rustls::Error::InvalidMessage(m)) if *m == no_record))
 }
 
 /// Searches the causes. An I/O error wraps its cause without naming it as its source.

@@ -234,6 +234,28 @@ async fn g7_insecure_is_explicit_and_for_the_registrys_own_host_only() {
 }
 
 #[tokio::test]
+async fn j6_a_server_without_tls_is_told_from_one_that_cannot_be_reached() {
+    // Answers what it cannot read in the clear, as HTTP servers do.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("listener");
+    let host = listener.local_addr().expect("address").to_string();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let _ = std::io::Read::read(&mut stream, &mut [0; 2048]);
+            let _ = std::io::Write::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+        }
+    });
+    let strict = access(Transport::default(), Keychain::default());
+    let ask = async |host: &str| {
+        let repository = crate::domain::image::Repository::new(host, "a").expect("name");
+        upstream().blob(&repository, &Digest::sha256(b"x"), 100, &strict).await.expect_err("refused")
+    };
+    let fault = ask(&host).await;
+    assert!(fault.message().ends_with("the server speaks plain HTTP; insecure: true allows that"), "{fault}");
+    let fault = ask("127.0.0.1:1").await;
+    assert!(fault.message().ends_with("the server cannot be reached"), "{fault}");
+}
+
+#[tokio::test]
 async fn a_server_that_spoke_tls_is_not_asked_in_the_clear_after_one_failure() {
     let server = Server::plain(1, |_| reply(200, BODY));
     let upstream = upstream();

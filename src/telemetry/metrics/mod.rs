@@ -24,7 +24,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-pub use self::controller::{ControllerMetrics, READY_REASONS, StatusMetrics};
+pub use self::controller::{ControllerMetrics, KeyMetrics, READY_REASONS, StatusMetrics};
 use self::keys::KeyExpiry;
 pub use self::keys::MAX_KEYS;
 use self::timing::Timing;
@@ -54,6 +54,17 @@ impl Ending {
             Self::Error => "error",
         }
     }
+}
+
+/// What came of an image that was to be pinned, as a metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Pinning {
+    /// It got its digest.
+    Pinned,
+    /// Nothing asks for a pin.
+    Left,
+    /// A pin was due and could not be had.
+    Failed,
 }
 
 /// Which upstream server a request went to.
@@ -92,6 +103,7 @@ pub enum Told {
 }
 
 const ENDINGS: [Ending; 3] = [Ending::Allowed, Ending::Denied, Ending::Error];
+const PINNINGS: [&str; 3] = ["pinned", "left", "failed"];
 const METHODS: [&str; 4] = ["none", "notary", "cosign", "gpg"];
 const UPSTREAMS: [&str; 3] = ["registry", "token", "store"];
 const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
@@ -121,6 +133,9 @@ pub struct Metrics {
     registry: Registry,
     reviews: [Counter; ENDINGS.len()],
     review_duration: Timing,
+    would_deny: [Counter; ENDINGS.len()],
+    pins: [Counter; PINNINGS.len()],
+    pin_duration: Timing,
     images: [[Counter; METHODS.len()]; ENDINGS.len()],
     whitelisted: [Counter; 2],
     denial_events: [Counter; 5],
@@ -137,7 +152,7 @@ pub struct Metrics {
     key_expiry: Arc<KeyExpiry>,
     watches: Family<Labels, Gauge>,
     certificates: Family<Labels, Gauge<f64, AtomicU64>>,
-    /// Of the controller's parts.
+    /// What the controller does.
     pub controller: ControllerMetrics,
 }
 
@@ -160,6 +175,13 @@ impl Metrics {
                 vec![("outcome", ENDINGS[i].label())]
             }),
             review_duration: single(r, "podseal_review_duration_seconds", "Time from request to answer."),
+            would_deny: family(r, "podseal_would_deny", "Admitted only because nothing is enforced.", |i| {
+                vec![("outcome", ENDINGS[i].label())]
+            }),
+            pins: family(r, "podseal_pins", "Images that came to be pinned to their digest.", |i| {
+                vec![("result", PINNINGS[i])]
+            }),
+            pin_duration: single(r, "podseal_pin_duration_seconds", "Time from request for pins to answer."),
             images: images(r),
             whitelisted: family(r, "podseal_whitelisted", "Allowances that the whitelist gave.", |i| {
                 vec![("by", ["image", "namespace"][i])]
@@ -200,6 +222,21 @@ impl Metrics {
     pub fn review(&self, ending: Ending, elapsed: Duration) {
         self.reviews[ending as usize].inc();
         self.review_duration.observe(elapsed);
+    }
+
+    /// One review that was admitted only because nothing is enforced, and how it would have ended.
+    pub fn would_deny(&self, ending: Ending) {
+        self.would_deny[ending as usize].inc();
+    }
+
+    /// One answered review of what is to be pinned.
+    pub fn pin_review(&self, elapsed: Duration) {
+        self.pin_duration.observe(elapsed);
+    }
+
+    /// One image that came to be pinned.
+    pub fn pin(&self, result: Pinning) {
+        self.pins[result as usize].inc();
     }
 
     /// One judged image: how it ended, and the method that passed it (`None`: none was needed or none passed).

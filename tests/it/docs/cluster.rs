@@ -1,4 +1,4 @@
-//! docs/install.md done as it is written, and the samples applied to what comes out.
+//! docs/by-hand.md done as it is written, and the samples applied to what comes out.
 
 use super::{blocks, read, root};
 use crate::support::cluster::Cluster;
@@ -26,7 +26,7 @@ fn replaced(text: &str, from: &str, to: &str) -> String {
 }
 
 fn the_installation_as_documented_denies_and_warns_and_takes_every_sample() {
-    let page = read("docs/install.md");
+    let page = read("docs/by-hand.md");
     let rights = shown(&page, "podseal-rbac.yaml");
     let webhooks = shown(&page, "podseal-webhook.yaml");
 

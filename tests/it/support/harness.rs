@@ -4,7 +4,9 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -13,6 +15,9 @@ use super::tools::{self, Need};
 
 /// More trials at once than this only make each other time out: every one drives several programs.
 const MOST_THREADS: usize = 4;
+
+/// Trials that take longer are worth a line at the end.
+const LONG: Duration = Duration::from_secs(10);
 
 thread_local! {
     static IN_TRIAL: Cell<bool> = const { Cell::new(false) };
@@ -32,13 +37,18 @@ macro_rules! tests {
     };
 }
 
+/// How long each trial took.
+static TIMES: Mutex<Vec<(Duration, String)>> = Mutex::new(Vec::new());
+
 /// One trial. `path` is its module path with the crate's name in front, which is left out of the trial's name.
 pub fn trial(path: &'static str, needs: &'static [Need], test: fn()) -> Trial {
     let name = path.split_once("::").map_or(path, |(_, rest)| rest);
-    Trial::ignorable_test(name, move || match tools::missing(needs) {
-        None => run_one(test).map(|()| Completion::Completed),
-        Some(missing) if std::env::var_os("PODSEAL_REQUIRE_SERVERS").is_some_and(|v| v != "0") => Err(missing.into()),
-        Some(missing) => Ok(Completion::ignored_with(missing)),
+    let required = std::env::var_os("PODSEAL_REQUIRE_SERVERS").is_some_and(|v| v != "0");
+    Trial::ignorable_test(name, move || match (tools::unable(needs), tools::missing(needs)) {
+        (Some(unable), _) => Ok(Completion::ignored_with(unable)),
+        (None, None) => timed(path, test).map(|()| Completion::Completed),
+        (None, Some(missing)) if required => Err(missing.into()),
+        (None, Some(missing)) => Ok(Completion::ignored_with(missing)),
     })
 }
 
@@ -50,6 +60,7 @@ pub fn run(trials: Vec<Trial>) -> ExitCode {
     collect_panics();
     let conclusion = libtest_mimic::run(&arguments, trials);
     scratch::finish();
+    print_times();
     conclusion.exit_code()
 }
 
@@ -68,6 +79,23 @@ pub fn attempt<T>(what: &str, make: impl FnOnce() -> T) -> Result<T, String> {
         let why = PANIC.take().unwrap_or_else(|| text_of(payload.as_ref()));
         format!("{what} did not start: {why}")
     })
+}
+
+fn timed(path: &str, test: fn()) -> Result<(), Failed> {
+    let started = Instant::now();
+    let result = run_one(test);
+    let mut times = TIMES.lock().unwrap_or_else(PoisonError::into_inner);
+    times.push((started.elapsed(), path.to_owned()));
+    result
+}
+
+/// Says what took longest.
+fn print_times() {
+    let mut times = std::mem::take(&mut *TIMES.lock().unwrap_or_else(PoisonError::into_inner));
+    times.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
+    for (time, path) in times.iter().filter(|(time, _)| *time > LONG).take(10) {
+        eprintln!("{:>5} s {path}", time.as_secs());
+    }
 }
 
 fn run_one(test: fn()) -> Result<(), Failed> {

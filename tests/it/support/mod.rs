@@ -7,6 +7,7 @@
 //!   cluster     etcd + kube-apiserver, kubectl, policies, webhook objects    podseal   the binary under test
 //!   registry    referrers-registry, Debian's registry, tiny images           store     nginx with a lookaside tree
 //!   signer      gpg homes, skopeo, cosign                                  review    AdmissionReviews without kubectl
+//!   node        a control plane of its own, containerd, kubelet: Pods run, helm  image     built by the Dockerfile
 //!   artifacts   blobs and manifests of any content                         opinions  podseal's answers beside others'
 //! ```
 
@@ -17,6 +18,8 @@ pub mod artifacts;
 pub mod cluster;
 pub mod harness;
 pub mod http;
+pub mod image;
+pub mod node;
 pub mod opinions;
 pub mod pki;
 pub mod podseal;

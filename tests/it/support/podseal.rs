@@ -36,6 +36,8 @@ pub struct Options {
     pub namespace: String,
     /// Whose rights it has.
     pub user: User,
+    /// What it does (`--run`).
+    pub run: &'static str,
     /// Further arguments of `serve`.
     pub args: Vec<String>,
     /// Environment variables.
@@ -49,6 +51,7 @@ impl Options {
             name: name.to_owned(),
             namespace: OWN_NAMESPACE.to_owned(),
             user: User::Podseal,
+            run: "webhook",
             args: ["--allow-address", "127.0.0.0/8"].map(str::to_owned).into(),
             env: Vec::new(),
         }
@@ -90,6 +93,7 @@ impl Podseal {
         let port = ports::free();
         let mut command = Command::new(BINARY);
         command.arg("serve").arg("--kubeconfig").arg(cluster.kubeconfig(options.user));
+        command.args(["--run", options.run]);
         command.args(["--own-namespace", &options.namespace, "--listen", &format!("127.0.0.1:{port}")]);
         command.arg("--tls-cert").arg(&tls.cert).arg("--tls-key").arg(&tls.key);
         command.args(["--drain-delay", "0s", "--log-format", "json"]).args(&options.args);

@@ -38,18 +38,21 @@ pub struct Options {
     pub users: Vec<String>,
     /// Further arguments of referrers-registry.
     pub args: Vec<String>,
+    /// The address that it listens at.
+    pub address: String,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { referrers: true, tls: false, auth: Auth::Open, users: Vec::new(), args: Vec::new() }
+        let address = LOCAL[0].to_owned();
+        Self { referrers: true, tls: false, auth: Auth::Open, users: Vec::new(), args: Vec::new(), address }
     }
 }
 
 /// A running registry.
 #[derive(Debug)]
 pub struct Registry {
-    /// `127.0.0.1:PORT`.
+    /// `127.0.0.1:PORT`, or with another address.
     pub host: String,
     /// Who issued its certificate, when it speaks TLS.
     pub authority: Option<Authority>,
@@ -102,9 +105,10 @@ impl Registry {
         let requests = scratch::folder("requests").join("log");
         let mut command = tools::server("referrers-registry");
         command.arg("--log").arg(&requests).arg(format!("--referrers={}", options.referrers));
+        command.arg(format!("--listen={}:0", options.address));
         let authority = options.tls.then(|| Authority::new("registry"));
         if let Some(authority) = &authority {
-            let tls = authority.server(&LOCAL);
+            let tls = authority.server(&[&LOCAL[..], &[&options.address]].concat());
             command.arg("--tls-cert").arg(tls.cert).arg("--tls-key").arg(tls.key);
         }
         match options.auth {
@@ -120,7 +124,7 @@ impl Registry {
         let address = |process: &Process| {
             let log = process.log();
             let (first, _) = log.split_once('\n')?;
-            first.starts_with("127.0.0.1:").then(|| first.to_owned())
+            first.starts_with(&format!("{}:", options.address)).then(|| first.to_owned())
         };
         let host = process.wait_ready(address);
         let docker_config = docker_config(&[(&host, PUSHER.0, PUSHER.1)]);
@@ -193,6 +197,35 @@ impl Registry {
         let target = format!("{}/{name}", self.host);
         let ran = self.crane(&["append", "--oci-empty-base", "-f", layer.to_str().unwrap(), "-t", &target]);
         self.image(name, &ran.succeeded())
+    }
+
+    /// Pushes a new image that runs on a node: it waits until it is told to stop. No two have the same digest.
+    #[track_caller]
+    pub fn push_program(&self, name: &str, entrypoint: &[&str]) -> Image {
+        let root = scratch::folder("program");
+        std::fs::copy(tools::file("pause"), root.join("pause")).unwrap();
+        std::fs::write(root.join("name"), unique(&self.host)).unwrap();
+        let layer = root.join("layer.tar");
+        let mut tar = Command::new("tar");
+        tar.args(["--create", "--owner=0", "--group=0", "--file"]).arg(&layer);
+        tools::run(tar.arg("--directory").arg(&root).args(["pause", "name"])).succeeded();
+        let target = format!("{}/{name}", self.host);
+        self.crane(&["append", "--oci-empty-base", "-f", layer.to_str().unwrap(), "-t", &target]).succeeded();
+        let entrypoint = if entrypoint.is_empty() { &["/pause"] } else { entrypoint };
+        // Without a platform the node would not find the image meant for it.
+        let platform = format!("linux/{}", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" });
+        let mutate = ["mutate", "--set-platform", &platform, "--user", "65532", "--entrypoint", &entrypoint.join(",")];
+        self.crane(&[&mutate[..], &["-t", &target, &target]].concat()).succeeded();
+        self.image_at(name)
+    }
+
+    /// An image that somebody else has pushed, `repository:tag`.
+    #[track_caller]
+    pub fn image_at(&self, name: &str) -> Image {
+        let digest = self.crane(&["digest", &format!("{}/{name}", self.host)]).succeeded();
+        let (repository, tag) = name.split_once(':').unwrap();
+        let digest = digest.line().to_owned();
+        Image { host: self.host.clone(), repository: repository.to_owned(), tag: tag.to_owned(), digest }
     }
 
     /// Pushes an index of images that are there already.
@@ -283,10 +316,15 @@ fn combined_line(line: &str) -> Option<Request> {
     Some(Request { method: method.to_owned(), path: path.to_owned(), status, authorized: None })
 }
 
+/// A text that no other image of this run has.
+fn unique(host: &str) -> String {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    format!("layer {} for {host}\n", COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
 /// A tar archive of one small file that no other archive of this run has.
 fn layer_tar(host: &str) -> Vec<u8> {
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let content = format!("layer {} for {host}\n", COUNT.fetch_add(1, Ordering::Relaxed));
+    let content = unique(host);
     let mut header = [0_u8; 512];
     let mut field = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
     field(0, "file");

@@ -1,7 +1,7 @@
 //! The folder of the run, and the end of everything that was started, however the run ends.
 //!
 //! A small shell process hears of every server started and ended. When its standard input closes, because the run is over,
-//! was interrupted or was killed, it kills what is left and removes the folder.
+//! was interrupted or was killed, it kills what is left and removes the run's control groups and the folder.
 
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
@@ -19,9 +19,14 @@ while read -r what pid; do
   esac
 done
 for pid in $live; do kill -s KILL -- "-$pid" 2>/dev/null; done
-[ -n "$1" ] || exit 0
-for try in 1 2 3 4 5 6 7 8 9 10; do
-  rm -rf -- "$1" 2>/dev/null && exit 0
+# What was killed may take a moment to be gone.
+for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+  left=no
+  for group in $(find /sys/fs/cgroup -mindepth 1 -maxdepth 2 -type d -name "$1-*" 2>/dev/null); do
+    find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || left=yes
+  done
+  if [ -n "$2" ] && ! rm -rf -- "$2" 2>/dev/null; then left=yes; fi
+  [ $left = yes ] || exit 0
   sleep 0.1
 done
 "#;
@@ -39,6 +44,13 @@ pub fn folder(name: &str) -> PathBuf {
     let path = with_run(|root, _| root.join(format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed))));
     std::fs::create_dir(&path).unwrap();
     path
+}
+
+/// A name for control groups, which are removed with the folder.
+pub fn group() -> String {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let name = with_run(|root, _| root.file_name().unwrap().to_string_lossy().into_owned());
+    format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A process group that must not outlive the run.
@@ -68,7 +80,7 @@ impl Reaper {
         let remove = if keep() { Path::new("") } else { root };
         let mut shell = Command::new("sh")
             .args(["-c", SHELL, "reaper"])
-            .arg(remove)
+            .args([root.file_name().unwrap(), remove.as_os_str()])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             // Its own group: an interrupt at the terminal must not end it first.

@@ -20,7 +20,19 @@ pub enum Need {
     Cosign,
     /// nginx, which serves a lookaside tree.
     Store,
+    /// A node that runs Pods: its programs, root, namespaces and control groups.
+    Node,
+    /// What builds the image of podseal.
+    Image,
+    /// helm.
+    Helm,
+    /// Readers of manifests, one per release of Kubernetes.
+    Decoders,
 }
+
+/// What reads manifests strictly, from the oldest supported release of Kubernetes to the newest.
+pub const DECODERS: [&str; 4] =
+    ["strict-decode-1.33", "strict-decode-1.34", "strict-decode-1.35", "strict-decode-1.36"];
 
 impl Need {
     fn programs(self) -> &'static [&'static str] {
@@ -31,6 +43,29 @@ impl Need {
             Self::Gpg => &["gpg", "gpgconf", "skopeo"],
             Self::Cosign => &["cosign", "openssl"],
             Self::Store => &["nginx"],
+            Self::Node => &[
+                "kube-controller-manager",
+                "kube-scheduler",
+                "kubelet",
+                "containerd",
+                "containerd-shim-runc-v2",
+                "ctr",
+                "pause",
+                "runc",
+                "ip",
+                "nsenter",
+            ],
+            Self::Image => &["buildah", "debootstrap", "skopeo", "git"],
+            Self::Helm => &["helm"],
+            Self::Decoders => &DECODERS,
+        }
+    }
+
+    /// Why this machine cannot have it whatever is installed.
+    fn unable(self) -> Option<String> {
+        match self {
+            Self::Node | Self::Image => super::node::unable(),
+            _ => None,
         }
     }
 }
@@ -40,6 +75,16 @@ pub fn missing(needs: &[Need]) -> Option<String> {
     let wanted: BTreeSet<_> = needs.iter().flat_map(|need| need.programs()).copied().collect();
     let missing: Vec<_> = wanted.into_iter().filter(|program| find(program).is_none()).collect();
     (!missing.is_empty()).then(|| format!("missing: {}; tests/tools/install.sh installs them", missing.join(", ")))
+}
+
+/// One line that says what this machine lacks and no installation gives; `None` when nothing.
+pub fn unable(needs: &[Need]) -> Option<String> {
+    needs.iter().find_map(|need| need.unable())
+}
+
+/// The file of a program.
+pub fn file(program: &str) -> PathBuf {
+    find(program).unwrap_or_else(|| panic!("{program} is missing"))
 }
 
 /// The program in `tests/tools/bin` or, as Debian packages, on the path.
@@ -53,12 +98,12 @@ fn find(program: &str) -> Option<PathBuf> {
 
 /// A program that runs on until it is killed.
 pub fn server(program: &str) -> Command {
-    Command::new(find(program).unwrap_or_else(|| panic!("{program} is missing")))
+    Command::new(file(program))
 }
 
 /// A program that does one thing, and is stopped when it takes two minutes over it.
 pub fn command(program: &str) -> Command {
-    once(&find(program).unwrap_or_else(|| panic!("{program} is missing")))
+    once(&file(program))
 }
 
 /// The same for a program whose file is known.

@@ -13,6 +13,8 @@ pub enum User {
     Admin,
     /// podseal, with the rights that it needs and no others.
     Podseal,
+    /// podseal's controller, with the rights that it needs and no others.
+    Controller,
     /// A namespace owner without any rights of her own; a test binds what she may do.
     Alice,
     /// A node: in `system:nodes`, but RBAC grants what a test binds.
@@ -20,13 +22,14 @@ pub enum User {
 }
 
 impl User {
-    pub(super) const ALL: [Self; 4] = [Self::Admin, Self::Podseal, Self::Alice, Self::Node];
+    pub(super) const ALL: [Self; 5] = [Self::Admin, Self::Podseal, Self::Controller, Self::Alice, Self::Node];
 
     /// The user's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Admin => "admin",
             Self::Podseal => "podseal",
+            Self::Controller => "podseal-controller",
             Self::Alice => "alice",
             Self::Node => "system:node:node-1",
         }
@@ -37,6 +40,7 @@ impl User {
         match self {
             Self::Admin => "admintoken",
             Self::Podseal => "podsealtoken",
+            Self::Controller => "controllertoken",
             Self::Alice => "alicetoken",
             Self::Node => "nodetoken",
         }
@@ -46,7 +50,7 @@ impl User {
     pub(super) fn token_line(self) -> String {
         let groups = match self {
             Self::Admin => "system:masters",
-            Self::Podseal => "system:serviceaccounts",
+            Self::Podseal | Self::Controller => "system:serviceaccounts",
             Self::Alice => "tenants",
             Self::Node => "system:nodes",
         };

@@ -1,7 +1,8 @@
 //! etcd and kube-apiserver, shared by all trials of a run, and what tests do with them.
 //!
 //! There is no controller manager: a deleted namespace stays `Terminating`, so every test takes a fresh one, and a
-//! Deployment makes no Pods. There is no node either: a Pod is created or denied, and never runs.
+//! Deployment makes no Pods. There is no node either: a Pod is created or denied, and never runs. Where these matter,
+//! `support::node` has them.
 
 mod kubectl;
 mod namespace;
@@ -10,16 +11,17 @@ mod plane;
 mod turn;
 
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 pub use kubectl::User;
 pub use namespace::Namespace;
 pub use objects::WebhookScope;
 
 use super::harness;
+use super::node::Space;
 use super::pki::Authority;
 use objects::Whitelist;
-use plane::Plane;
+use plane::{Plane, Site};
 use turn::Turn;
 
 /// Where podseal and the whitelist live.
@@ -44,17 +46,31 @@ impl Cluster {
 
     /// Another control plane, for tests that stop it or need it empty.
     pub fn start() -> Self {
-        let cluster = Self {
-            plane: Plane::start(),
-            cache: super::scratch::folder("kubectl"),
-            whitelist: Mutex::default(),
-            turn: Turn::default(),
-        };
+        let cluster = Self::at(Site::Here(super::ports::free()));
         cluster.install();
         cluster
     }
 
-    /// `https://127.0.0.1:PORT`.
+    /// Another control plane, with nothing in it.
+    pub fn empty() -> Self {
+        Self::at(Site::Here(super::ports::free()))
+    }
+
+    /// A control plane for a node, with nothing in it.
+    pub fn for_node(space: &Arc<Space>) -> Self {
+        Self::at(Site::Node(Arc::clone(space)))
+    }
+
+    fn at(site: Site) -> Self {
+        Self {
+            plane: Plane::start(site),
+            cache: super::scratch::folder("kubectl"),
+            whitelist: Mutex::default(),
+            turn: Turn::default(),
+        }
+    }
+
+    /// `https://ADDRESS:PORT`.
     pub fn url(&self) -> &str {
         &self.plane.url
     }

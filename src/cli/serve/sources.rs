@@ -1,0 +1,185 @@
+//! What verification reads besides the cluster's objects: the administrator's files and where the API server is.
+
+use std::fmt::Display;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::ListParams;
+use kube::{Api, Client};
+use tracing::{error, warn};
+
+use crate::cli::args::{DecisionArguments, SourceArguments};
+use crate::cluster::Objects;
+use crate::domain::evaluate::Options;
+use crate::source::SourceConfig;
+use crate::source::credentials::DockerConfig;
+use crate::source::registries_d::RegistriesD;
+use crate::source::registry::Upstream;
+use crate::telemetry::Metrics;
+use crate::verify::{CacheLimits, Verifier, VerifyConfig};
+
+/// How often files of the administrator are looked at for changes.
+const FILE_POLL: Duration = Duration::from_secs(5);
+/// How often the API server's addresses are.
+const API_SERVER_POLL: Duration = Duration::from_secs(60);
+
+/// Where the API server is, as far as it is known: what namespaced policies may not lead to.
+pub(super) fn api_server_addresses(url: &http::Uri, further: &[IpAddr]) -> Vec<IpAddr> {
+    let mut addresses = further.to_vec();
+    let service = std::env::var("KUBERNETES_SERVICE_HOST").ok();
+    for host in [url.host().map(str::to_owned), service].into_iter().flatten() {
+        match (host.trim_matches(['[', ']']), 443).to_socket_addrs() {
+            Ok(found) => addresses.extend(found.map(|a| a.ip())),
+            Err(error) => warn!(%host, "the API server's address cannot be resolved: {error}"),
+        }
+    }
+    addresses
+}
+
+/// Looks again and again where the API server is: the addresses behind its Service are those of nodes, and they change.
+pub(super) async fn follow_api_servers(client: Client, url: http::Uri, known: Vec<IpAddr>, verifier: Arc<Verifier>) {
+    let api: Api<EndpointSlice> = Api::namespaced(client, "default");
+    let of_the_api_server = ListParams::default().labels("kubernetes.io/service-name=kubernetes");
+    let mut interval = tokio::time::interval(API_SERVER_POLL);
+    let mut warned = false;
+    loop {
+        interval.tick().await;
+        let mut addresses = {
+            let (url, known) = (url.clone(), known.clone());
+            // Name resolution blocks.
+            let resolved = tokio::task::spawn_blocking(move || api_server_addresses(&url, &known)).await;
+            resolved.unwrap_or_default()
+        };
+        match api.list(&of_the_api_server).await {
+            Ok(slices) => {
+                let endpoints = slices.items.iter().flat_map(|slice| slice.endpoints.iter().flatten());
+                addresses.extend(endpoints.flat_map(|e| &e.addresses).filter_map(|a| a.parse::<IpAddr>().ok()));
+            }
+            Err(error) if !warned => {
+                warned = true;
+                warn!("the API server's own addresses are not known to the address guard: {error}");
+                continue;
+            }
+            Err(_) => continue,
+        }
+        verifier.set_api_servers(&addresses);
+    }
+}
+
+/// A verifier with the administrator's files read once.
+pub(in crate::cli) fn verifier(
+    source: &SourceArguments,
+    decision: &DecisionArguments,
+    serving: Option<(CacheLimits, Vec<IpAddr>)>,
+    objects: Arc<dyn Objects>,
+    metrics: Arc<Metrics>,
+) -> Result<Verifier, String> {
+    let (cache, api_server_addresses) = serving.unwrap_or_default();
+    let extra_ca = match &source.ca_file {
+        Some(path) => Some(std::fs::read(path).map_err(|e| format!("--ca-file {}: {e}", path.display()))?),
+        None => None,
+    };
+    let observer = metrics.clone();
+    let upstream = Upstream::new(SourceConfig {
+        token_realms: source.token_realm.clone(),
+        allowed_addresses: source.allow_address.clone(),
+        api_server_addresses,
+        extra_ca,
+        per_host: source.per_upstream,
+        request_timeout: source.request_timeout,
+        observer: Some(Arc::new(move |kind, elapsed, result| observer.upstream(kind, elapsed, result))),
+    })
+    .map_err(|e| match &source.ca_file {
+        Some(path) => format!("--ca-file {}: {e}", path.display()),
+        None => e,
+    })?;
+    let options = Options {
+        deny_without_policy: decision.deny_without_policy,
+        restrict_namespaces: decision.restrict_namespaces,
+    };
+    let config = VerifyConfig {
+        options,
+        own_namespace: decision.own_namespace.as_str().into(),
+        shared_namespaces: decision.shared_namespace.clone(),
+        per_namespace: source.per_namespace,
+        cache,
+    };
+    let verifier = Verifier::new(config, Arc::new(upstream), objects, metrics);
+    if let Some(directory) = &source.registries_d {
+        verifier.set_registries_d(RegistriesD::load(directory)?);
+    }
+    if let Some(file) = &source.docker_config {
+        verifier.set_credentials(read_docker_config(file)?);
+    }
+    Ok(verifier)
+}
+
+fn read_docker_config(file: &Path) -> Result<DockerConfig, String> {
+    let failed = |e: &dyn Display| format!("--docker-config {}: {e}", file.display());
+    let bytes = std::fs::read(file).map_err(|e| failed(&e))?;
+    let config = DockerConfig::from_file_bytes(&bytes).map_err(|e| failed(&e))?;
+    for problem in config.problems() {
+        warn!(file = %file.display(), "{problem}");
+    }
+    Ok(config)
+}
+
+/// Reads the administrator's files again and again; what cannot be read leaves the last good state.
+pub(super) async fn follow_files(source: SourceFiles, verifier: Arc<Verifier>) {
+    let mut interval = tokio::time::interval(FILE_POLL);
+    loop {
+        interval.tick().await;
+        let (source, verifier) = (source.clone(), verifier.clone());
+        // Files may lie on a network.
+        let read = tokio::task::spawn_blocking(move || {
+            for problem in source.read_again(&verifier) {
+                warn!("what was read before stays in force: {problem}");
+            }
+        });
+        if read.await.is_err() {
+            error!("the administrator's files could not be read again");
+        }
+    }
+}
+
+/// Files of the administrator that are read again when they change.
+#[derive(Debug, Clone)]
+pub(super) struct SourceFiles {
+    registries_d: Option<PathBuf>,
+    docker_config: Option<PathBuf>,
+    ca: Option<PathBuf>,
+}
+
+impl SourceFiles {
+    pub(super) fn of(source: &SourceArguments) -> Self {
+        Self {
+            registries_d: source.registries_d.clone(),
+            docker_config: source.docker_config.clone(),
+            ca: source.ca_file.clone(),
+        }
+    }
+
+    fn read_again(&self, verifier: &Verifier) -> Vec<String> {
+        let mut problems = Vec::new();
+        match self.registries_d.as_deref().map(RegistriesD::load) {
+            Some(Ok(stores)) => verifier.set_registries_d(stores),
+            Some(Err(problem)) => problems.push(problem),
+            None => {}
+        }
+        match self.docker_config.as_deref().map(read_docker_config) {
+            Some(Ok(credentials)) => verifier.set_credentials(credentials),
+            Some(Err(problem)) => problems.push(problem),
+            None => {}
+        }
+        if let Some(path) = &self.ca {
+            let pem = std::fs::read(path).map_err(|error| error.to_string());
+            if let Err(problem) = pem.and_then(|pem| verifier.set_extra_ca(&pem)) {
+                problems.push(format!("{}: {problem}", path.display()));
+            }
+        }
+        problems
+    }
+}

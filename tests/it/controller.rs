@@ -1,0 +1,14 @@
+//! The controller against a real API server: election, certificates, arming, definitions, whitelist.
+//!
+//! Every test has a namespace of its own that stands for podseal's, so that no two of them meet.
+
+mod arming;
+mod certificates;
+mod definitions;
+mod election;
+mod world;
+
+pub fn trials() -> Vec<libtest_mimic::Trial> {
+    let trials = [election::trials(), arming::trials(), certificates::trials(), definitions::trials()];
+    trials.into_iter().flatten().collect()
+}

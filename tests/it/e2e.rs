@@ -1,0 +1,19 @@
+//! podseal as it is delivered: its image, and its chart, on a node under a real kubelet.
+
+mod image;
+mod install;
+mod node;
+mod world;
+
+/// The image, which is built while others run.
+pub fn builds() -> Vec<libtest_mimic::Trial> {
+    image::builds::trials()
+}
+
+pub fn trials() -> Vec<libtest_mimic::Trial> {
+    let mut trials = vec![node::trials(), image::contents::trials(), image::trials()];
+    if world::chart().join("Chart.yaml").exists() {
+        trials.push(install::trials());
+    }
+    trials.into_iter().flatten().collect()
+}

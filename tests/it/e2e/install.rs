@@ -1,0 +1,139 @@
+//! The way of an administrator: install, protect, change, upgrade, uninstall.
+
+use std::time::Duration;
+
+use super::world::{World, denied};
+use crate::support::cluster::OWN_NAMESPACE;
+use crate::support::process::within;
+use crate::support::tools::Ran;
+
+/// What the project aims at between an administrator's change and its effect.
+const PROMPT: Duration = Duration::from_secs(2);
+/// What a machine whose cores are all taken by other tests may make of it.
+const LATE: Duration = Duration::from_secs(15);
+
+fn helm_installs_what_protects_changes_live_upgrades_and_goes_without_a_trace_that_blocks() {
+    let world = World::new();
+    world.bind_owner();
+    installs(&world);
+    judges(&world);
+    follows_the_whitelist(&world);
+    follows_the_key_directory(&world);
+    world.node.helm(&["test", "podseal", "-n", OWN_NAMESPACE, "--timeout=110s"]).succeeded();
+    measures_idle_replicas(&world);
+    upgrades(&world);
+    uninstalls(&world);
+}
+
+fn installs(world: &World) {
+    let cluster = world.cluster();
+    world.helm("install", &[]).succeeded();
+    world.node.wait_rollout(OWN_NAMESPACE, "podseal");
+    let running = ["-n", OWN_NAMESPACE, "get", "pods", "-l", "app.kubernetes.io/component=webhook"];
+    let phases = [&running[..], &["-o", "jsonpath={.items[*].status.phase}"]].concat();
+    assert_eq!(cluster.kubectl(&phases).succeeded().stdout, "Running Running");
+}
+
+fn judges(world: &World) {
+    world.policy("maker");
+    world.until("a policy acts", &world.unsigned, denied);
+    world.run("signed", &world.signed, &[]).succeeded();
+    world.node.wait_phase(&world.namespace, "signed", "Running");
+    let refused = world.run("unsigned", &world.unsigned, &[]).failed();
+    assert!(denied(&refused), "{refused}");
+    assert!(refused.stderr.contains(&format!("Image '{}'", world.unsigned.pinned())), "{refused}");
+    // A Deployment's Pods are refused as well, and who looks at it learns why.
+    let cluster = world.cluster();
+    let image = format!("--image={}", world.unsigned.pinned());
+    cluster.kubectl(&["-n", &world.namespace, "create", "deployment", "unsigned", &image]).succeeded();
+    let events = ["-n", &world.namespace, "get", "events", "--field-selector=reason=FailedCreate", "-o", "yaml"];
+    cluster.wait_for(&events, |events| events.contains("denied the request"));
+}
+
+fn follows_the_whitelist(world: &World) {
+    let cluster = world.cluster();
+    let whitelist = |line: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: image-validation-webhook-whitelist, namespace: {OWN_NAMESPACE}}}\n\
+             data: {{whitelist-images: '{line}', whitelist-namespaces: ''}}\n"
+        )
+    };
+    cluster.apply(&whitelist(&world.unsigned.pinned())).succeeded();
+    prompt(world.until("a line of the whitelist acts", &world.unsigned, Ran::ok));
+    cluster.apply(&whitelist("")).succeeded();
+    prompt(world.until("its absence acts", &world.unsigned, denied));
+}
+
+fn follows_the_key_directory(world: &World) {
+    world.policy("late");
+    world.until("a policy whose key is not there acts", &world.signed, denied);
+    let file = world.keys.join("late.pub");
+    std::fs::write(&file, &world.key.public).unwrap();
+    prompt(world.until("a key file acts", &world.signed, Ran::ok));
+    std::fs::remove_file(&file).unwrap();
+    prompt(world.until("its absence acts", &world.signed, denied));
+    world.policy("maker");
+    world.until("the policy acts again", &world.signed, Ran::ok);
+}
+
+/// The quiet period of half-written files, 500 ms, is part of it.
+fn prompt(took: Duration) {
+    if took > PROMPT {
+        eprintln!("  slower than the {PROMPT:?} aimed at");
+    }
+    assert!(took < LATE, "{took:?}");
+}
+
+fn measures_idle_replicas(world: &World) {
+    let cluster = world.cluster();
+    let stats = cluster.kubectl(&["get", "--raw", "/api/v1/nodes/node-1/proxy/stats/summary"]).succeeded();
+    let stats: serde_json::Value = serde_json::from_slice(&stats.bytes).unwrap();
+    for pod in stats["pods"].as_array().unwrap().iter().filter(|pod| pod["podRef"]["namespace"] == OWN_NAMESPACE) {
+        let container = &pod["containers"][0];
+        let number = |value: &serde_json::Value| value.as_u64().unwrap_or_default();
+        eprintln!(
+            "{}: {} kB working set, {} kB resident, {} µs of CPU a second",
+            pod["podRef"]["name"].as_str().unwrap(),
+            number(&container["memory"]["workingSetBytes"]) / 1000,
+            number(&container["memory"]["rssBytes"]) / 1000,
+            number(&container["cpu"]["usageNanoCores"]) / 1000,
+        );
+    }
+}
+
+fn upgrades(world: &World) {
+    std::thread::scope(|scope| {
+        let upgrade = scope.spawn(|| world.helm("upgrade", &["--set=verbosity=1"]));
+        let (mut asked, mut faults) = (0, 0);
+        while !upgrade.is_finished() {
+            let ran = world.run("probe", &world.unsigned, &["--dry-run=server"]);
+            assert!(!ran.ok(), "admitted while podseal was upgraded: {ran}");
+            asked += 1;
+            faults += u32::from(!denied(&ran));
+        }
+        eprintln!("helm upgrade: {asked} reviews of an unsigned image, {faults} of them failed, none admitted");
+        upgrade.join().unwrap().succeeded();
+    });
+    world.until("an unsigned image is refused after the upgrade", &world.unsigned, denied);
+}
+
+fn uninstalls(world: &World) {
+    let cluster = world.cluster();
+    world.node.helm(&["uninstall", "podseal", "-n", OWN_NAMESPACE, "--wait", "--timeout=110s"]).succeeded();
+    for kind in ["validatingwebhookconfigurations", "mutatingwebhookconfigurations"] {
+        assert_eq!(cluster.kubectl(&["get", kind, "-o", "name"]).succeeded().line(), "");
+    }
+    world.run("free", &world.unsigned, &[]).succeeded();
+    world.node.wait_phase(&world.namespace, "free", "Running");
+    // The administrator's own objects stay; nothing holds the namespaces back.
+    cluster.kubectl(&["-n", OWN_NAMESPACE, "get", "configmap", "image-validation-webhook-whitelist"]).succeeded();
+    cluster.kubectl(&["get", "crsp", "e2e"]).succeeded();
+    cluster.kubectl(&["delete", "namespace", &world.namespace, OWN_NAMESPACE, "--timeout=100s"]).succeeded();
+    let gone = || cluster.kubectl(&["get", "namespace", OWN_NAMESPACE]).stderr.contains("NotFound").then_some(());
+    assert!(within(Duration::from_secs(10), gone).is_some());
+}
+
+crate::tests! {
+    needs [Cluster, Registry, Cosign, Node, Image, Helm];
+    helm_installs_what_protects_changes_live_upgrades_and_goes_without_a_trace_that_blocks,
+}

@@ -1,0 +1,3 @@
+module podseal.test/tools/pause
+
+go 1.26.0
