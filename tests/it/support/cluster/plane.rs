@@ -80,6 +80,7 @@ impl Site {
                 "--enable-admission-plugins=NodeRestriction",
                 "--enable-aggregator-routing=true",
                 "--allow-privileged=true",
+                "--kubelet-preferred-address-types=InternalIP",
             ],
         };
         let advertised = format!("--advertise-address={}", self.address());
