@@ -354,7 +354,8 @@ fn what_has_no_effect_is_a_warning() {
     assert_eq!(signed(&policy).notary.as_deref(), Some("notary.example"));
     // A key that is there already is not asked for once more.
     let said = |entry: &Value| with(entry).problems.iter().map(|p| p.message.clone()).collect::<Vec<_>>().join("\n");
-    for (key, value) in [("cosignKeyRef", "k8s://ns/key"), ("gpgKeyRef", "k8s://ns/key"), ("cosignKeyRef", "nonsense")] {
+    for (key, value) in [("cosignKeyRef", "k8s://ns/key"), ("gpgKeyRef", "k8s://ns/key"), ("cosignKeyRef", "nonsense")]
+    {
         let text = said(&json!({"notary": "https://notary.example", key: value}));
         assert_eq!(text.contains("as well"), value == "nonsense", "{text}");
     }
