@@ -11,9 +11,6 @@ pub fn builds() -> Vec<libtest_mimic::Trial> {
 }
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
-    let mut trials = vec![node::trials(), image::contents::trials(), image::trials()];
-    if world::chart().join("Chart.yaml").exists() {
-        trials.push(install::trials());
-    }
+    let trials = [node::trials(), image::contents::trials(), image::trials(), install::trials()];
     trials.into_iter().flatten().collect()
 }

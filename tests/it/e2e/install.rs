@@ -1,5 +1,6 @@
 //! The way of an administrator: install, protect, change, upgrade, uninstall.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::world::{World, denied};
@@ -46,7 +47,15 @@ fn judges(world: &World) {
     let cluster = world.cluster();
     let image = format!("--image={}", world.unsigned.pinned());
     cluster.kubectl(&["-n", &world.namespace, "create", "deployment", "unsigned", &image]).succeeded();
-    let events = ["-n", &world.namespace, "get", "events", "--field-selector=reason=FailedCreate", "-o", "yaml"];
+    let events = [
+        "-n",
+        &world.namespace,
+        "get",
+        "events",
+        "--field-selector=reason=FailedCreate",
+        "-o",
+        "jsonpath={.items[*].message}",
+    ];
     cluster.wait_for(&events, |events| events.contains("denied the request"));
 }
 
@@ -84,21 +93,37 @@ fn prompt(took: Duration) {
     assert!(took < LATE, "{took:?}");
 }
 
+/// Over the time in which nothing is asked of them; the kubelet looks every ten seconds or so.
 fn measures_idle_replicas(world: &World) {
-    let cluster = world.cluster();
-    let stats = cluster.kubectl(&["get", "--raw", "/api/v1/nodes/node-1/proxy/stats/summary"]).succeeded();
+    const IDLE: Duration = Duration::from_secs(20);
+    let before = usage(world);
+    std::thread::sleep(IDLE);
+    for (pod, after) in usage(world) {
+        let Some(before) = before.get(&pod) else { continue };
+        let spent = after.cpu.saturating_sub(before.cpu) / IDLE.as_secs() / 1000;
+        eprintln!("idle {pod}: {} kB resident, {spent} µs of CPU a second", after.resident / 1000);
+    }
+}
+
+struct Usage {
+    resident: u64,
+    /// Nanoseconds since its start.
+    cpu: u64,
+}
+
+fn usage(world: &World) -> BTreeMap<String, Usage> {
+    let stats = world.cluster().kubectl(&["get", "--raw", "/api/v1/nodes/node-1/proxy/stats/summary"]).succeeded();
     let stats: serde_json::Value = serde_json::from_slice(&stats.bytes).unwrap();
-    for pod in stats["pods"].as_array().unwrap().iter().filter(|pod| pod["podRef"]["namespace"] == OWN_NAMESPACE) {
+    let pods = stats["pods"].as_array().unwrap().iter();
+    let own = pods.filter(|pod| pod["podRef"]["namespace"] == OWN_NAMESPACE);
+    own.map(|pod| {
         let container = &pod["containers"][0];
         let number = |value: &serde_json::Value| value.as_u64().unwrap_or_default();
-        eprintln!(
-            "{}: {} kB working set, {} kB resident, {} µs of CPU a second",
-            pod["podRef"]["name"].as_str().unwrap(),
-            number(&container["memory"]["workingSetBytes"]) / 1000,
-            number(&container["memory"]["rssBytes"]) / 1000,
-            number(&container["cpu"]["usageNanoCores"]) / 1000,
-        );
-    }
+        let (resident, cpu) =
+            (number(&container["memory"]["rssBytes"]), number(&container["cpu"]["usageCoreNanoSeconds"]));
+        (pod["podRef"]["name"].as_str().unwrap().to_owned(), Usage { resident, cpu })
+    })
+    .collect()
 }
 
 fn upgrades(world: &World) {
