@@ -12,7 +12,7 @@ ARG BUILDER=docker.io/library/rust:${RUST_VERSION}-bookworm
 FROM ${BUILDER} AS builder
 WORKDIR /src
 COPY Cargo.toml Cargo.lock LICENSE NOTICE ./
-COPY image image
+COPY deploy/image deploy/image
 COPY crds crds
 COPY src src
 ARG SOURCE_DATE_EPOCH=0
@@ -21,8 +21,8 @@ ARG SOURCE_DATE_EPOCH=0
 # Proxies go by the predefined build arguments (HTTPS_PROXY and so on).
 RUN --mount=type=secret,id=cargo,target=/run/secrets/cargo.toml \
     --mount=type=secret,id=ca,target=/run/secrets/ca.pem \
-    image/compile /out
-RUN image/assemble /out
+    deploy/image/compile /out
+RUN deploy/image/assemble /out
 
 FROM scratch
 ARG VERSION=0.0.0

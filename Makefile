@@ -11,7 +11,7 @@ build: ## the release binary, target/release/podseal
 	$(CARGO) build --locked --release
 
 image: ## the image, by docker, podman or buildah: make image IMAGE=registry.example.com/podseal:1
-	image/build $(IMAGE)
+	deploy/image/build $(IMAGE)
 
 demo: ## the whole story on this machine, with nothing installed
 	$(CARGO) run --locked --quiet -- demo

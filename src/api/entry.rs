@@ -120,14 +120,12 @@ impl<'a> EntryReader<'a> {
     }
 
     fn signed(&mut self, demands: Demands<'a>, report: &mut Report) -> SignedCheck {
-        demands.warn_signed(report);
-        let cosign_key = demands.cosign_key.and_then(|text| {
-            let key = self.object_ref(text.strip_prefix("k8s://").unwrap_or(text));
-            if key.is_none() {
-                report.unusable("cosignKeyRef", "must be k8s://namespace/name of a Secret that holds cosign.pub");
-            }
-            key
-        });
+        let cosign_key = demands.cosign_key.map(|text| self.object_ref(text.strip_prefix("k8s://").unwrap_or(text)));
+        demands.warn_signed(matches!(cosign_key, Some(Some(_))) || demands.gpg_key.is_some(), report);
+        if matches!(cosign_key, Some(None)) {
+            report.unusable("cosignKeyRef", "must be k8s://namespace/name of a Secret that holds cosign.pub");
+        }
+        let cosign_key = cosign_key.flatten();
         let annotations = demands.cosign.unwrap_or_default();
         SignedCheck {
             notary: demands.notary.map(str::to_owned),
@@ -176,13 +174,14 @@ impl Demands<'_> {
         }
     }
 
-    fn warn_signed(&self, report: &mut Report) {
+    /// `keys`: whether keys are named that can be looked for.
+    fn warn_signed(&self, keys: bool, report: &mut Report) {
         if let Some(notary) = self.notary {
             let scheme = notary.starts_with("https://") || notary.starts_with("http://");
             if !scheme {
                 report.warn("notary", "is not an http or https URL");
             }
-            let message = if self.cosign_key.is_some() || self.gpg_key.is_some() {
+            let message = if keys {
                 "Notary is not evaluated by this version: until it is, the keys of this entry decide alone"
             } else {
                 "Notary is not evaluated by this version; give cosignKeyRef or gpgKeyRef as well"

@@ -57,7 +57,7 @@ const MATRIX: &[&[&str]] = &[
     ],
     &[
         "keys.source=urls",
-        "keys.urls={http://sigstore.local:81/keys/group1.pgp}",
+        "keys.urls={http://sigstore.local:81/keys/group1.pgp#0123456789ABCDEF0123456789ABCDEF01234567}",
         "certificates.source=secret",
         "certificates.secretName=by-hand",
         "crds.manage=false",

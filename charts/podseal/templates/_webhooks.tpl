@@ -46,7 +46,8 @@ matchConditions:
 
 {{- define "podseal.webhook.client" -}}
 admissionReviewVersions: [v1]
-sideEffects: {{ .sideEffects | default "None" }}
+{{- /* Events about denials, none for dry runs. */}}
+sideEffects: NoneOnDryRun
 matchPolicy: Equivalent
 timeoutSeconds: {{ .root.Values.webhooks.timeoutSeconds }}
 failurePolicy: {{ .failurePolicy }}

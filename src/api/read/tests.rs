@@ -352,6 +352,13 @@ fn what_has_no_effect_is_a_warning() {
     let policy = with(&json!({"notary": "notary.example"}));
     assert_eq!((errors(&policy), warnings(&policy).len()), (vec![], 2));
     assert_eq!(signed(&policy).notary.as_deref(), Some("notary.example"));
+    // A key that is there already is not asked for once more.
+    let said = |entry: &Value| with(entry).problems.iter().map(|p| p.message.clone()).collect::<Vec<_>>().join("\n");
+    for (key, value) in [("cosignKeyRef", "k8s://ns/key"), ("gpgKeyRef", "k8s://ns/key"), ("cosignKeyRef", "nonsense")]
+    {
+        let text = said(&json!({"notary": "https://notary.example", key: value}));
+        assert_eq!(text.contains("as well"), value == "nonsense", "{text}");
+    }
 }
 
 #[test]

@@ -200,7 +200,7 @@ impl Candidate {
                     warn!(lease = %self.lease, "the lease was not renewed: {error}");
                 }
                 Err(_elapsed) => {
-                    warn!(lease = %self.lease, "the lease was not renewed: the API server does not answer")
+                    warn!(lease = %self.lease, "the lease was not renewed: the API server does not answer");
                 }
             }
         }

@@ -73,7 +73,12 @@ fn h26_the_runbook_leads_out_of_an_outage_step_by_step() {
     cluster.kubectl(&["-n", OWN_NAMESPACE, "run", "own", "--image=any.invalid/x:1", "--dry-run=server"]).succeeded();
     pod().failed();
 
-    run(&cluster, &blocks("Take it out of the way")[0]).succeeded();
+    let [ignore, take_out] = &blocks("Take it out of the way")[..] else { panic!("two blocks") };
+    run(&cluster, ignore).succeeded();
+    eventually("Pods start", || pod().ok());
+    arm(&cluster);
+    eventually("no Pod starts", || !pod().ok());
+    run(&cluster, take_out).succeeded();
     eventually("Pods start", || pod().ok());
     assert_eq!(replicas(), "0");
     run(&cluster, &blocks("Put it back")[0]).succeeded();

@@ -82,8 +82,6 @@ const NEVER: &[&str] = &[
     "patch secrets elsewhere/any",
     "delete secrets elsewhere/any",
     "update secrets listed/any",
-    "list secrets listed",
-    "watch secrets listed",
     "list configmaps",
     "update configmaps podseal-rights/image-validation-webhook-whitelist",
     "patch configmaps podseal-rights/podseal-rights-webhooks",
@@ -114,6 +112,8 @@ fn i8_the_webhook_may_what_it_needs_and_nothing_else() {
         "get secrets podseal-rights/podseal-rights-webhook-tls",
         "get secrets elsewhere/any",
         "get secrets listed/any",
+        "list secrets listed",
+        "watch secrets listed",
         "get configmaps elsewhere/any",
         "get serviceaccounts elsewhere/default",
         "watch configmaps podseal-rights/image-validation-webhook-whitelist",
@@ -166,6 +166,8 @@ fn i8_the_controller_may_what_it_needs_and_nothing_else() {
     let not_needed = [
         NEVER,
         &[
+            "list secrets listed",
+            "watch secrets listed",
             "update leases.coordination.k8s.io podseal-rights/other",
             "update leases.coordination.k8s.io kube-system/kube-scheduler",
             "get serviceaccounts elsewhere/default",
@@ -182,7 +184,7 @@ fn i8_secrets_elsewhere_can_be_limited_to_listed_namespaces() {
         ["secrets.clusterWide=false", "secrets.namespaces={listed}", "crds.manage=false", "events.enabled=false"];
     release(cluster, &["install"], name, &settings).succeeded();
     let needed = ["get secrets listed/any", "get secrets podseal-narrow/any", "list secrets podseal-narrow"];
-    let refused = ["get secrets elsewhere/any", "get secrets default/any", "list secrets listed", "get secrets"];
+    let refused = ["get secrets elsewhere/any", "get secrets default/any", "list secrets elsewhere", "get secrets"];
     for account in ["podseal-narrow", "podseal-narrow-controller"] {
         assert_eq!(allowed(cluster, name, account, &needed), needed);
         assert_eq!(allowed(cluster, name, account, &refused), [] as [&str; 0]);

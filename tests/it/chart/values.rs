@@ -28,7 +28,12 @@ const TWINS: &[(&str, &str, &str)] = &[
     ("keys.source=pvc,keys.pvc.claimName=keys", "keys.source=pvc", "/keys/pvc/claimName"),
     ("keys.source=configMap,keys.configMap.name=keys", "keys.source=configMap", "/keys/configMap/name"),
     ("keys.source=urls,keys.urls={https://a/keys/b.pgp}", "keys.source=urls", "/keys/urls"),
-    ("keys.urls={http://a/keys/b.pgp}", "keys.urls={file:///etc/passwd}", "/keys/urls/0"),
+    (
+        "keys.urls={http://a/keys/b.pgp#0123456789ABCDEF0123456789ABCDEF01234567}",
+        "keys.urls={file:///etc/passwd}",
+        "/keys/urls/0",
+    ),
+    ("keys.urls={https://a/keys/b.pgp}", "keys.urls={http://a/keys/b.pgp}", "/keys/urls/0"),
     ("certificates.source=secret,certificates.secretName=a", "certificates.source=secret", "/certificates/secretName"),
     ("image.tag=1.2.3", "image.tag=-v", "/image/tag"),
     ("image.digest=", "image.digest=sha256:0", "/image/digest"),

@@ -59,7 +59,9 @@ fn e48_no_private_key_operation_is_used_on_the_way_of_a_review() {
 /// Keys, certificates and signatures of the tests are made when they run.
 fn h22_no_key_certificate_or_signature_is_stored() {
     for (name, text) in files("src").iter().chain(&files("tests/it")) {
-        assert_eq!(Path::new(name).extension().and_then(|extension| extension.to_str()), Some("rs"), "{name}");
+        // The one script makes the namespaces of a test's node.
+        let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
+        assert!(extension == Some("rs") || name.ends_with("support/node/space.sh"), "{name}");
         for kind in ["CERTIFICATE", "PRIVATE KEY", "PGP PUBLIC KEY BLOCK", "PGP MESSAGE"] {
             let stored = text.split(&format!("-----BEGIN {kind}-----")).skip(1).any(|rest| {
                 let word = rest.trim_start_matches("\\n").trim_start();

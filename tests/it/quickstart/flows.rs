@@ -206,7 +206,7 @@ Warning: spec.registries[0].cosignKeyRef: must be k8s://namespace/name of a Secr
     assert_text(
         &namespace.said(&ran),
         "\
-Warning: spec.registries[0].notary: Notary is not evaluated by this version; give cosignKeyRef or gpgKeyRef as well",
+Warning: spec.registries[0].notary: Notary is not evaluated by this version: until it is, the keys of this entry decide alone",
     );
 }
 
