@@ -151,7 +151,9 @@ fn upgrades(world: &World) {
 
 fn uninstalls(world: &World) {
     let cluster = world.cluster();
-    world.node.helm(&["uninstall", "podseal", "-n", OWN_NAMESPACE, "--wait", "--timeout=110s"]).succeeded();
+    let uninstalled =
+        world.node.helm(&["uninstall", "podseal", "-n", OWN_NAMESPACE, "--wait", "--timeout=60s", "--debug"]);
+    assert!(uninstalled.ok(), "{uninstalled}\n{}", left(world));
     for kind in ["validatingwebhookconfigurations", "mutatingwebhookconfigurations"] {
         assert_eq!(cluster.kubectl(&["get", kind, "-o", "name"]).succeeded().line(), "");
     }
@@ -163,6 +165,15 @@ fn uninstalls(world: &World) {
     cluster.kubectl(&["delete", "namespace", &world.namespace, OWN_NAMESPACE, "--timeout=100s"]).succeeded();
     let gone = || cluster.kubectl(&["get", "namespace", OWN_NAMESPACE]).stderr.contains("NotFound").then_some(());
     assert!(within(Duration::from_secs(10), gone).is_some());
+}
+
+/// What is in the cluster under podseal's name.
+fn left(world: &World) -> String {
+    let cluster = world.cluster();
+    let kinds = cluster.kubectl(&["api-resources", "--verbs=list", "-o", "name"]).stdout;
+    let kinds = kinds.lines().filter(|kind| *kind != "events").collect::<Vec<_>>().join(",");
+    let all = cluster.kubectl(&["get", &kinds, "-A", "--no-headers", "-o", "wide"]).stdout;
+    all.lines().filter(|line| line.contains("podseal")).collect::<Vec<_>>().join("\n")
 }
 
 crate::tests! {
