@@ -15,7 +15,7 @@ pub const VERSION: &str = "v1";
 /// The annotation of the definitions that says which version of their schema this is.
 pub const SCHEMA_VERSION_ANNOTATION: &str = "podseal.io/schema-version";
 /// Counts up with every change of the definitions that is released: a controller replaces those with a lower number.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 const HEADER: &str = "# Made by `podseal crds`; changes belong into src/api/.\n";
 
@@ -143,6 +143,7 @@ mod tests {
 
     use super::*;
     use crate::api::entry::{COSIGN, ENTRY};
+    use crate::api::notary::NOTARY_TRUST;
     use crate::api::identity::IDENTITY;
 
     fn root(kind: PolicyKind) -> JSONSchemaProps {
@@ -242,6 +243,7 @@ mod tests {
             let entry = entry(kind);
             assert_eq!(keys(&entry), sorted(&ENTRY));
             assert_eq!(keys(&properties(&entry)["cosign"]), sorted(&COSIGN));
+            assert_eq!(keys(&properties(&entry)["notaryTrust"]), sorted(&NOTARY_TRUST));
             assert_eq!(keys(&properties(&entry)["signedIdentity"]), sorted(&IDENTITY));
         }
     }

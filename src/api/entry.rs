@@ -13,16 +13,18 @@ use serde_json::Value;
 
 use super::fields::{Fields, Report, shown};
 use super::identity::read_identity;
+use super::notary::NotaryDemand;
 use super::policy::{MAX_ANNOTATION, MAX_ANNOTATIONS, MAX_NAME, MAX_OBJECT_REF, MAX_URL};
 use crate::domain::identity::SignedIdentity;
 use crate::domain::policy::{Action, Check, CosignCheck, GpgCheck, ObjectRef, SignedCheck, TransportSpec};
 use crate::domain::scope::Scope;
 
 /// Fields of an entry.
-pub(super) const ENTRY: [&str; 13] = [
+pub(super) const ENTRY: [&str; 14] = [
     "registry",
     "signCheck",
     "notary",
+    "notaryTrust",
     "cosignKeyRef",
     "signer",
     "gpgKeyRef",
@@ -52,7 +54,7 @@ pub(super) struct Content {
 /// Everything an entry names, before it is known whether a signature is asked for.
 #[derive(Debug)]
 struct Demands<'a> {
-    notary: Option<&'a str>,
+    notary: NotaryDemand<'a>,
     cosign_key: Option<&'a str>,
     cosign: Option<BTreeMap<String, String>>,
     gpg_key: Option<ObjectRef>,
@@ -104,11 +106,13 @@ impl<'a> EntryReader<'a> {
     fn demands(&mut self, fields: Fields<'a>, report: &mut Report) -> Demands<'a> {
         let insecure = fields.flag("insecure", report).unwrap_or(false);
         let ca_ref = self.new_ref(fields, "caRef", report);
-        if insecure && ca_ref.is_some() {
+        let notary = NotaryDemand::read(self, fields, report);
+        // A Notary server on another host is verified in any case, by these certificates, too.
+        if insecure && ca_ref.is_some() && !notary.is_named() {
             report.warn("caRef", "has no effect while insecure is true; take out insecure to have TLS verified");
         }
         Demands {
-            notary: fields.filled("notary", usize::MAX, report),
+            notary,
             cosign_key: fields.filled("cosignKeyRef", usize::MAX, report),
             cosign: read_annotations(fields, report),
             gpg_key: self.new_ref(fields, "gpgKeyRef", report),
@@ -128,7 +132,7 @@ impl<'a> EntryReader<'a> {
         let cosign_key = cosign_key.flatten();
         let annotations = demands.cosign.unwrap_or_default();
         SignedCheck {
-            notary: demands.notary.map(str::to_owned),
+            notary: demands.notary.into_check(),
             cosign: cosign_key.map(|key_ref| CosignCheck { key_ref, annotations }),
             gpg: demands.gpg_key.map(|key_ref| GpgCheck {
                 key_ref,
@@ -141,11 +145,11 @@ impl<'a> EntryReader<'a> {
     }
 
     /// A reference in a field that podseal added: only the full form.
-    fn new_ref(&mut self, fields: Fields<'a>, name: &str, report: &mut Report) -> Option<ObjectRef> {
+    pub(super) fn new_ref(&mut self, fields: Fields<'a>, name: &str, report: &mut Report) -> Option<ObjectRef> {
         let text = fields.filled(name, MAX_OBJECT_REF, report)?;
         let found = text.strip_prefix("k8s://").and_then(|rest| self.object_ref(rest));
         if found.is_none() {
-            report.refuse(name, "must be k8s://namespace/name");
+            report.refuse(&fields.path(name), "must be k8s://namespace/name");
         }
         found
     }
@@ -167,7 +171,7 @@ impl<'a> EntryReader<'a> {
 
 impl Demands<'_> {
     fn warn_unchecked(&self, report: &mut Report) {
-        let keys = self.cosign_key.is_some() || self.gpg_key.is_some() || self.notary.is_some();
+        let keys = self.cosign_key.is_some() || self.gpg_key.is_some() || self.notary.is_named();
         if keys || !self.signers.is_empty() {
             report
                 .warn("signCheck", "false: the keys and signers of this entry are not used and every image is allowed");
@@ -176,20 +180,10 @@ impl Demands<'_> {
 
     /// `keys`: whether keys are named that can be looked for.
     fn warn_signed(&self, keys: bool, report: &mut Report) {
-        if let Some(notary) = self.notary {
-            let scheme = notary.starts_with("https://") || notary.starts_with("http://");
-            if !scheme {
-                report.warn("notary", "is not an http or https URL");
-            }
-            let message = if keys {
-                "Notary is not evaluated by this version: until it is, the keys of this entry decide alone"
-            } else {
-                "Notary is not evaluated by this version; give cosignKeyRef or gpgKeyRef as well"
-            };
-            report.warn("notary", message);
-        } else if self.cosign_key.is_none() && self.gpg_key.is_none() {
+        self.notary.warn(keys, report);
+        if !self.notary.is_named() && self.cosign_key.is_none() && self.gpg_key.is_none() {
             let message = "true, but nothing is configured to check a signature with: the images of this entry are \
-                           denied and the policy is not Ready; give cosignKeyRef or gpgKeyRef";
+                           denied and the policy is not Ready; give cosignKeyRef, gpgKeyRef, or notary with notaryTrust";
             report.warn("signCheck", message);
         }
         if self.cosign.is_some() && self.cosign_key.is_none() {

@@ -12,6 +12,7 @@ mod entry;
 mod fields;
 mod fingerprint;
 mod identity;
+mod notary;
 mod policy;
 mod read;
 mod status;
@@ -19,7 +20,7 @@ mod status;
 pub use crd::{CrdError, GROUP, PolicyKind, SCHEMA_VERSION, SCHEMA_VERSION_ANNOTATION, VERSION, crds, crds_yaml};
 pub use policy::{
     ActionSpec, ClusterRegistrySecurityPolicy, ClusterRegistrySecurityPolicySpec, CosignSpec, IdentityType,
-    RegistryEntry, RegistrySecurityPolicy, RegistrySecurityPolicySpec, SignedIdentitySpec,
+    NotaryTrustSpec, RegistryEntry, RegistrySecurityPolicy, RegistrySecurityPolicySpec, SignedIdentitySpec,
 };
 pub use read::read_policy;
 pub use status::{KeyStatus, PolicyStatus, RegistryStatus};

@@ -21,6 +21,8 @@ use super::status::PolicyStatus;
 /// `k8s://namespace/name`, or empty: namespace an RFC 1123 label, name an RFC 1123 subdomain.
 const OBJECT_REF: &str =
     r"^(k8s://[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)?$";
+/// SHA-256 in hexadecimal.
+const KEY_ID: &str = "^[0-9a-f]{64}$";
 /// An absolute URL without user name, password, query and fragment, or empty.
 const STORE_URL: &str = r"^(https?://[^/@?#\\\s]+(/[^?#\\\s]*)?)?$";
 
@@ -32,6 +34,8 @@ pub(super) const MAX_URL: usize = 2048;
 pub(super) const MAX_REFERENCE: usize = 255 + 1 + 128 + 1 + 135;
 /// Longest `dockerRepository`, `prefix` and `signedPrefix`.
 pub(super) const MAX_NAME: usize = 255;
+/// Most `notaryTrust.rootKeyIds`.
+pub(super) const MAX_ROOT_KEYS: usize = 32;
 /// Most `cosign.annotations`.
 pub(super) const MAX_ANNOTATIONS: usize = 16;
 /// Longest value of one of them.
@@ -111,7 +115,8 @@ pub struct RegistryEntry {
     pub registry: String,
     /// Whether a signature is asked for. With false every image of this registry is allowed without one.
     pub sign_check: bool,
-    /// URL of the Notary (Docker Content Trust) server that holds the trust data of this registry.
+    /// URL of the Notary (Docker Content Trust, Notary v1) server that holds the trust data of this registry. Counts only
+    /// together with notaryTrust.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub notary: Option<String>,
     /// Secret whose key cosign.pub holds one or more PEM public keys, as k8s://namespace/name. A signature by any of
@@ -123,6 +128,9 @@ pub struct RegistryEntry {
     /// one of its user IDs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signer: Option<Vec<String>>,
+    /// Which roots of trust the Notary server's data must come from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notary_trust: Option<NotaryTrustSpec>,
     /// Secret with OpenPGP public keys, as k8s://namespace/name. Every certificate in its data is trusted. Asks for GPG
     /// simple signing.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -154,6 +162,27 @@ pub struct RegistryEntry {
     /// admits and leaves an audit annotation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action: Option<ActionSpec>,
+}
+
+/// `notaryTrust`: exactly one of its fields.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = notary_trust_rules()))]
+pub struct NotaryTrustSpec {
+    /// Ids of trusted root keys, 64 hexadecimal digits in lower case each: that of the root certificate as root.json has
+    /// it, or that of the plain key as `notary key list` shows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_ROOT_KEYS), inner(length(max = 64), regex(pattern = KEY_ID)))]
+    pub root_key_ids: Option<Vec<String>>,
+    /// Secret or ConfigMap whose key ca.crt holds the authorities that root certificates must come from, as
+    /// k8s://namespace/name. A root certificate carries the name of the repository, or a prefix of it and an asterisk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_OBJECT_REF), regex(pattern = OBJECT_REF))]
+    pub ca_ref: Option<String>,
+    /// Trusts the root that is seen first for a repository and remembers it in podseal's namespace. A root that does not
+    /// follow from the remembered one is refused. Needs an https notary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_use: Option<bool>,
 }
 
 /// `action`.
@@ -222,6 +251,17 @@ pub struct CosignSpec {
         "additionalProperties" = json!({"type": "string", "maxLength": MAX_ANNOTATION}),
     ))]
     pub annotations: Option<BTreeMap<String, String>>,
+}
+
+/// Exactly one root of trust, and no `false`, which would look like one.
+fn notary_trust_rules() -> serde_json::Value {
+    json!([
+        {
+            "rule": "(has(self.rootKeyIds) ? 1 : 0) + (has(self.caRef) && self.caRef != '' ? 1 : 0) + (has(self.firstUse) ? 1 : 0) == 1",
+            "message": "exactly one of rootKeyIds, caRef and firstUse is required",
+        },
+        {"rule": "!has(self.firstUse) || self.firstUse", "message": "firstUse can only be true"},
+    ])
 }
 
 /// Each rule of `signedIdentity` takes its own fields and no others.

@@ -6,6 +6,7 @@
 //!  watch Secrets ───┴─► own-namespace Secrets (acted on at once)
 //!  get Secrets, ConfigMaps, ServiceAccounts elsewhere, each with a bounded age
 //!  denials ─► Events on what controls the Pod
+//!  roots of trust that were seen first ◄─► a ConfigMap
 //! ```
 
 pub mod denials;
@@ -14,6 +15,7 @@ pub mod files;
 pub mod objects;
 pub mod read;
 pub mod remote;
+pub mod roots;
 pub mod snapshot;
 pub mod watch;
 

@@ -85,6 +85,26 @@ pub struct GpgCheck {
     pub identity: SignedIdentity,
 }
 
+/// Docker Content Trust (Notary v1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotaryCheck {
+    /// URL of the server, as written.
+    pub server: String,
+    /// Where trust begins; `None`: the method cannot be evaluated.
+    pub trust: Option<NotaryTrust>,
+}
+
+/// Which roots of trust count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotaryTrust {
+    /// Ids of root keys, 64 lower-case hexadecimal digits each: of the certificate, or of the plain key in it.
+    RootKeys(Vec<String>),
+    /// Secret or `ConfigMap` with `ca.crt`, which root certificates must come from.
+    Authority(ObjectRef),
+    /// The root that is seen first, which is remembered.
+    FirstUse,
+}
+
 /// How the registry of an entry is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TransportSpec {
@@ -97,8 +117,8 @@ pub struct TransportSpec {
 /// `signCheck: true` with everything it needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedCheck {
-    /// URL of the Notary v1 server.
-    pub notary: Option<String>,
+    /// Docker Content Trust, if asked for.
+    pub notary: Option<NotaryCheck>,
     /// cosign, if asked for.
     pub cosign: Option<CosignCheck>,
     /// GPG simple signing, if asked for.

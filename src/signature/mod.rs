@@ -1,6 +1,8 @@
 //! Signature verification as pure computation over bytes: what goes in is untrusted, what comes out is proved.
 
 pub mod cosign;
+mod json;
+pub mod notary;
 pub mod openpgp;
 
 /// Why one signature is not a good one. The text is safe to show and short.

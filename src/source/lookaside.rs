@@ -131,6 +131,7 @@ fn home<'a>(store: &StoreUrl, repository: &Repository, subject: &str, access: &'
         // Unverified TLS was asked for one host, the registry's.
         insecure: access.transport.insecure && same_host,
         plain: store.0.scheme() == "http",
+        confined: false,
         transport: &access.transport,
         deadline: access.deadline,
         kind: UpstreamKind::Store,

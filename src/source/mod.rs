@@ -3,6 +3,7 @@
 //! ```text
 //!  registry ── auth ──┐                 (who may ask: challenges, tokens, one tenant's never for another)
 //!                     ├── http ── guard (how: connections, retries, redirects by hand, limits, refused addresses)
+//!  notary ── auth ────┤
 //!  lookaside ─────────┘
 //! ```
 
@@ -12,6 +13,7 @@ pub mod credentials;
 pub mod guard;
 mod http;
 pub mod lookaside;
+pub mod notary;
 pub mod registries_d;
 pub mod registry;
 #[cfg(test)]

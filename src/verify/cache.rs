@@ -39,8 +39,9 @@ pub(super) struct VerdictKey {
     pub reference: String,
     /// What the signatures are for.
     pub digest: Digest,
-    /// Hashes of the Secrets and `ConfigMaps` that the entry names: cosign keys, GPG keys, CA; zero when not named.
-    pub keys: [[u8; 32]; 3],
+    /// Hashes of the Secrets and `ConfigMaps` that the entry names: cosign keys, GPG keys, CA, authority of Notary roots;
+    /// zero when not named.
+    pub keys: [[u8; 32]; 4],
     /// Where signatures are looked for outside the entry: the store that registries.d names.
     pub store: Option<String>,
     /// Whose credentials: zero for anonymous.
@@ -118,7 +119,7 @@ mod tests {
             entry: [1; 32],
             reference: "r.io/a:1".into(),
             digest: Digest::sha256(b"a"),
-            keys: [[2; 32]; 3],
+            keys: [[2; 32]; 4],
             store: None,
             credentials: [0; 32],
             namespace: None,
@@ -152,7 +153,8 @@ mod tests {
             VerdictKey { entry: [9; 32], ..key() },
             VerdictKey { reference: "r.io/a:2".into(), ..key() },
             VerdictKey { digest: Digest::sha256(b"b"), ..key() },
-            VerdictKey { keys: [[2; 32], [9; 32], [2; 32]], ..key() },
+            VerdictKey { keys: [[2; 32], [9; 32], [2; 32], [2; 32]], ..key() },
+            VerdictKey { keys: [[2; 32], [2; 32], [2; 32], [9; 32]], ..key() },
             VerdictKey { store: Some("http://s/".into()), ..key() },
             VerdictKey { credentials: [9; 32], ..key() },
             VerdictKey { namespace: Some("ns".into()), ..key() },

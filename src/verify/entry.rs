@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use tokio::time::{Instant, timeout_at};
 
 use super::Verifier;
@@ -10,16 +11,18 @@ use super::cosign::CosignMethod;
 use super::gpg::GpgMethod;
 use super::index::every_child;
 use super::keys::Origin;
+use super::notary::{NotaryMaterial, NotaryMethod};
 use super::pod::Credentials;
 use crate::cluster::{Freshness, SecretData};
 use crate::domain::digest::Digest;
 use crate::domain::image::ImageRef;
-use crate::domain::policy::{Entry, GpgCheck, ObjectRef, PolicyId, SignedCheck};
+use crate::domain::policy::{Entry, GpgCheck, NotaryCheck, NotaryTrust, ObjectRef, PolicyId, SignedCheck};
 use crate::domain::scope::HostPattern;
 use crate::domain::verdict::{Cause, Failure, Method, Pass, Refusal, RefusalKind};
 use crate::fault::{Fault, FaultKind};
 use crate::source::access::{Access, Transport};
 use crate::source::lookaside::StoreUrl;
+use crate::source::notary::{NotarySource, NotaryUrl};
 use crate::source::registry::Manifest;
 
 /// How often a review joins or leads a computation before it takes the fault of another one for its own.
@@ -76,6 +79,9 @@ pub(super) struct Material {
     pub(super) digest: Digest,
     /// The image had no digest: its bytes are fetched once and must hash to what the tag was resolved to.
     pub(super) resolved: bool,
+    /// It is a manifest of the image's index, which the image's tag does not name.
+    pub(super) child: bool,
+    pub(super) notary: Option<NotaryMaterial>,
     pub(super) cosign: Option<Result<Arc<SecretData>, Fault>>,
     pub(super) gpg: Option<Result<Arc<SecretData>, Fault>>,
     pub(super) store: Option<Store>,
@@ -120,7 +126,7 @@ impl Subject<'_> {
         let own_transport = check.transport.insecure || ca.is_some();
         let (keychain, tenant) = credentials.keychain(self.entry.is_cluster() || !own_transport).await;
         let repository = self.image.repository();
-        let scope = keychain.scope(repository);
+        let mut scope = keychain.scope(repository);
         let transport = Transport {
             insecure: check.transport.insecure,
             ca: ca.as_ref().map(|(pem, _)| pem.clone()),
@@ -141,6 +147,14 @@ impl Subject<'_> {
             Some(gpg) => self.store(gpg, &access)?,
             None => None,
         };
+        let (notary, authority) = match &check.notary {
+            Some(notary) => {
+                let (notary, authority) = self.notary(notary, &access).await;
+                scope = both(scope, notary.credentials());
+                (Some(notary), authority)
+            }
+            None => (None, [0; 32]),
+        };
         let hash = |secret: &Option<Result<Arc<SecretData>, Fault>>| match secret {
             Some(Ok(secret)) => secret.hash,
             _ => [0; 32],
@@ -149,12 +163,12 @@ impl Subject<'_> {
             entry: self.entry.fingerprint,
             reference: self.image.identity_form().to_string(),
             digest: digest.clone(),
-            keys: [hash(&cosign), hash(&gpg), ca.as_ref().map_or([0; 32], |(_, hash)| *hash)],
+            keys: [hash(&cosign), hash(&gpg), ca.as_ref().map_or([0; 32], |(_, hash)| *hash), authority],
             store: store.as_ref().map(|store| store.url.to_string()),
             credentials: scope,
             namespace: (tenant && scope != [0; 32]).then(|| self.namespace.into()),
         };
-        let material = Material { access, digest, resolved, cosign, gpg, store };
+        let material = Material { access, digest, resolved, child: false, notary, cosign, gpg, store };
         Ok(self.cached(key, check, material).await)
     }
 
@@ -214,10 +228,13 @@ impl Subject<'_> {
     /// Tries the methods in order on one digest; the first success passes.
     pub(super) async fn methods(&self, check: &SignedCheck, material: &Material) -> Result<Signed, Vec<Failure>> {
         let mut failures = Vec::new();
-        if check.notary.is_some() {
-            let message = "this version of podseal cannot evaluate Notary signatures";
-            let cause = Cause::Undecided(Fault::new(FaultKind::Configuration, message));
-            failures.push(Failure { method: Some(Method::Notary), cause });
+        if let (Some(check_notary), Some(notary)) = (&check.notary, &material.notary) {
+            let method =
+                NotaryMethod { subject: self, check: check_notary, signers: &check.signers, material, notary };
+            match method.judge().await {
+                Ok(signed) => return Ok(signed),
+                Err(cause) => failures.push(Failure { method: Some(Method::Notary), cause }),
+            }
         }
         if let (Some(cosign), Some(secret)) = (&check.cosign, &material.cosign) {
             let method = CosignMethod { subject: self, check: cosign, signers: &check.signers, material };
@@ -249,6 +266,32 @@ impl Subject<'_> {
         let digest = found.ok_or_else(|| self.not_found())?;
         digests.learn(cluster, digest.clone());
         Ok(digest)
+    }
+
+    /// How the entry's Notary server is reached, and the hash of the authority that its roots must come from.
+    async fn notary(&self, check: &NotaryCheck, access: &Access) -> (NotaryMaterial, [u8; 32]) {
+        let url = NotaryUrl::from_policy(&check.server)
+            .map_err(|why| Fault::new(FaultKind::Configuration, format!("notary cannot be used: {why}")));
+        let source = url.and_then(|url| NotarySource::new(url, self.image.repository()));
+        let authority = match &check.trust {
+            Some(NotaryTrust::Authority(reference)) => Some(self.certificates(reference).await),
+            _ => None,
+        };
+        let hash = authority.as_ref().and_then(|found| found.as_ref().ok()).map_or([0; 32], |(_, hash)| *hash);
+        let transport = Transport {
+            // Whoever is on the way could put in a root of his own, and it would be remembered.
+            insecure: access.transport.insecure && check.trust != Some(NotaryTrust::FirstUse),
+            // The policy names the server itself, whatever wildcard the registry is named by.
+            guarded: !self.entry.is_cluster(),
+            ..access.transport.clone()
+        };
+        let material = NotaryMaterial {
+            source,
+            access: Access { transport, ..access.clone() },
+            authority: authority.map(|found| found.map(|(pem, _)| pem)),
+            loaded: Arc::default(),
+        };
+        (material, hash)
     }
 
     /// The store of the policy, else that of registries.d. Only what a namespaced policy names is kept from addresses
@@ -326,6 +369,16 @@ impl Subject<'_> {
     fn may_name(&self, reference: &ObjectRef) -> bool {
         may_name(&self.entry.policy, reference, &self.verifier.config.shared_namespaces)
     }
+}
+
+/// Whose credentials reach two servers: zero when both are asked anonymously.
+fn both(registry: [u8; 32], notary: [u8; 32]) -> [u8; 32] {
+    if notary == [0; 32] {
+        return registry;
+    }
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, [registry, notary].as_flattened()).as_ref());
+    hash
 }
 
 /// Cluster policies may name anything; namespaced ones their own namespace and those the administrator shares.

@@ -96,7 +96,7 @@ pub(super) async fn every_child(
     })?;
     let mut signed: Option<Signed> = None;
     for (digest, platform) in found.into_iter().flatten() {
-        let child = Material { digest: digest.clone(), ..material.clone() };
+        let child = Material { digest: digest.clone(), child: true, ..material.clone() };
         match subject.methods(check, &child).await {
             Ok((pass, valid_until)) => {
                 let earlier = signed.take().and_then(|(_, earlier)| earlier);

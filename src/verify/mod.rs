@@ -14,6 +14,7 @@ mod gpg;
 mod index;
 mod keys;
 mod labour;
+mod notary;
 mod pin;
 mod pod;
 mod report;
@@ -29,6 +30,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
+use crate::cluster::roots::{ProcessRoots, RootMemory};
 use crate::cluster::{Objects, Snapshot};
 use crate::domain::digest::Digest;
 use crate::domain::evaluate::{Options, Route, combine, route, without_signature};
@@ -44,6 +46,7 @@ use crate::telemetry::Metrics;
 use self::cache::Verdicts;
 use self::keys::Keys;
 use self::labour::Labour;
+use self::notary::Seen;
 use self::pod::Credentials;
 use self::slots::Slots;
 
@@ -96,6 +99,10 @@ pub struct Verifier {
     verdicts: Verdicts,
     slots: Slots,
     labour: Labour,
+    /// Roots of trust that were seen first.
+    roots: Arc<dyn RootMemory>,
+    /// Versions of trust data that were seen.
+    seen: Seen,
     metrics: Arc<Metrics>,
 }
 
@@ -111,6 +118,8 @@ impl Verifier {
             verdicts: Verdicts::new(config.cache),
             slots: Slots::new(config.per_namespace),
             labour: Labour::new(),
+            roots: Arc::new(ProcessRoots::default()),
+            seen: Seen::new(),
             keys: Keys::new(metrics.clone()),
             pull_secrets: pod::PullSecrets::new(),
             registries_d: ArcSwap::default(),
@@ -120,6 +129,13 @@ impl Verifier {
             objects,
             metrics,
         }
+    }
+
+    /// Remembers roots of trust there; without it, in this process.
+    #[must_use]
+    pub fn with_roots(mut self, roots: Arc<dyn RootMemory>) -> Self {
+        self.roots = roots;
+        self
     }
 
     /// Replaces the signature stores of registries.d.

@@ -13,7 +13,7 @@ use super::material::{Key, Material, Purpose};
 use super::reason::Reason;
 use super::shadow::Shadow;
 use crate::api::{KeyStatus, RegistryStatus};
-use crate::domain::policy::{Check, Entry, ObjectRef, Policy};
+use crate::domain::policy::{Check, Entry, NotaryTrust, ObjectRef, Policy, SignedCheck};
 
 /// Entries that the status lists, and keys and signer names of all of them together. The rest is left out, so that a status
 /// never grows beyond what the API server stores.
@@ -77,10 +77,18 @@ fn targets_of(entry: &Entry) -> Vec<Target> {
         (Purpose::Cosign, check.cosign.as_ref().map(|cosign| &cosign.key_ref)),
         (Purpose::Gpg, check.gpg.as_ref().map(|gpg| &gpg.key_ref)),
         (Purpose::Certificates, check.transport.ca_ref.as_ref()),
+        (Purpose::NotaryAuthority, notary_authority(check)),
     ];
     let target =
         |(purpose, reference): (Purpose, Option<&ObjectRef>)| Some(Target { purpose, reference: reference?.clone() });
     named.into_iter().filter_map(target).collect()
+}
+
+fn notary_authority(check: &SignedCheck) -> Option<&ObjectRef> {
+    match &check.notary.as_ref()?.trust {
+        Some(NotaryTrust::Authority(reference)) => Some(reference),
+        _ => None,
+    }
 }
 
 /// The status of a policy. `registries` are the entries' registries as written.

@@ -30,10 +30,12 @@ pub(super) enum Purpose {
     Cosign,
     Gpg,
     Certificates,
+    /// Whom root certificates of Notary must come from.
+    NotaryAuthority,
 }
 
 impl Purpose {
-    pub(super) const ALL: [Self; 3] = [Self::Cosign, Self::Gpg, Self::Certificates];
+    pub(super) const ALL: [Self; 4] = [Self::Cosign, Self::Gpg, Self::Certificates, Self::NotaryAuthority];
 
     /// The field of an entry that names it.
     pub(super) fn field(self) -> &'static str {
@@ -41,7 +43,13 @@ impl Purpose {
             Self::Cosign => "cosignKeyRef",
             Self::Gpg => "gpgKeyRef",
             Self::Certificates => "caRef",
+            Self::NotaryAuthority => "notaryTrust.caRef",
         }
+    }
+
+    /// Whether it is named for certificates, which may lie in a `ConfigMap`, too, and are no keys.
+    pub(super) fn is_authority(self) -> bool {
+        matches!(self, Self::Certificates | Self::NotaryAuthority)
     }
 }
 
@@ -78,7 +86,7 @@ impl Material {
         let mut material = match purpose {
             Purpose::Gpg => Self::gpg(secret, now),
             Purpose::Cosign => Self::cosign(secret),
-            Purpose::Certificates => Self::certificates(secret),
+            Purpose::Certificates | Purpose::NotaryAuthority => Self::certificates(secret),
         };
         material.problems.truncate(MAX_TEXTS);
         material.signers.truncate(MAX_TEXTS);

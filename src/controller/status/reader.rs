@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::compose::{Target, Trouble};
-use super::material::{Material, Materials, Purpose};
+use super::material::{Material, Materials};
 use crate::cluster::remote::RemoteObjects;
 use crate::cluster::{Freshness, Objects, SecretData};
 use crate::domain::policy::PolicyId;
@@ -28,13 +28,13 @@ pub(super) struct Reader {
 impl Reader {
     /// Whether the policy's saying so makes podseal look at the object. In podseal's own namespace it depends on the object.
     pub(super) fn looks_at(&self, policy: &PolicyId, target: &Target) -> bool {
-        let own = *target.reference.namespace == *self.own_namespace && target.purpose != Purpose::Certificates;
+        let own = *target.reference.namespace == *self.own_namespace && !target.purpose.is_authority();
         own || may_name(policy, &target.reference, &self.shared_namespaces)
     }
 
     /// Whether a watch says when the object changes.
     pub(super) fn is_watched(&self, target: &Target) -> bool {
-        *target.reference.namespace == *self.own_namespace && target.purpose != Purpose::Certificates
+        *target.reference.namespace == *self.own_namespace && !target.purpose.is_authority()
     }
 
     /// The object as of now, or nearly.
@@ -42,7 +42,7 @@ impl Reader {
         let deadline = Instant::now() + PATIENCE;
         let (namespace, name) = (&target.reference.namespace, &target.reference.name);
         let secret = self.objects.secret(namespace, name, Freshness::Key, deadline).await;
-        if target.purpose != Purpose::Certificates {
+        if !target.purpose.is_authority() {
             return secret;
         }
         let with_ca = |object: Option<Arc<SecretData>>| object.filter(|o| o.data.contains_key("ca.crt"));
@@ -76,7 +76,7 @@ impl Reader {
         }
         let tenant = policy.namespace.is_some() && !secret.synced_key;
         let bytes = secret.data.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
-        if tenant && target.purpose != Purpose::Certificates && bytes > MAX_TENANT {
+        if tenant && !target.purpose.is_authority() && bytes > MAX_TENANT {
             return Err(Trouble::TooLarge);
         }
         let material = self.materials.of(target.purpose, &secret, tenant).await;

@@ -87,6 +87,12 @@ fn ecdsa(point: &[u8], algorithms: &[&'static dyn VerificationAlgorithm]) -> Res
 }
 
 fn rsa(key: &[u8]) -> Result<Vec<Scheme>, &'static str> {
+    check_rsa(key)?;
+    plain(key, &[&RSA_PKCS1_2048_8192_SHA256, &RSA_PKCS1_2048_8192_SHA512, &RSA_PKCS1_2048_8192_SHA384])
+}
+
+/// Whether an `RSAPublicKey` in DER has a size that is safe and a cost that is bounded.
+pub(in crate::signature) fn check_rsa(key: &[u8]) -> Result<(), &'static str> {
     let Some((numbers, [])) = element(0x30, key) else { return Err(NOT_A_KEY) };
     let Some((exponent, [])) = element(0x02, numbers).and_then(|(_, rest)| element(0x02, rest)) else {
         return Err(NOT_A_KEY);
@@ -96,9 +102,7 @@ fn rsa(key: &[u8]) -> Result<Vec<Scheme>, &'static str> {
         return Err("an RSA key whose public exponent is larger than 65537");
     }
     match RsaParameters::public_modulus_len(key) {
-        Ok(2048..=8192) => {
-            plain(key, &[&RSA_PKCS1_2048_8192_SHA256, &RSA_PKCS1_2048_8192_SHA512, &RSA_PKCS1_2048_8192_SHA384])
-        }
+        Ok(2048..=8192) => Ok(()),
         Ok(..2048) => Err("an RSA key of fewer than 2048 bits"),
         Ok(_) => Err("an RSA key of more than 8192 bits"),
         Err(_) => Err(NOT_A_KEY),
@@ -117,7 +121,7 @@ fn ed25519(key: &[u8]) -> Result<Vec<Scheme>, &'static str> {
 }
 
 /// Splits `SEQUENCE { SEQUENCE { algorithm }, BIT STRING }` into the algorithm's content and the key's bytes.
-fn split_spki(der: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(in crate::signature) fn split_spki(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (content, rest) = element(0x30, der)?;
     let (algorithm, key) = element(0x30, content)?;
     let (bits, behind) = element(0x03, key)?;

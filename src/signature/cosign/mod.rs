@@ -14,8 +14,7 @@
 
 mod bundle;
 mod dsse;
-mod json;
-mod key;
+pub(super) mod key;
 mod legacy;
 mod pem;
 mod statement;
@@ -29,7 +28,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use self::key::PublicKey;
-use super::SignatureError;
+use super::{SignatureError, json};
 use crate::domain::digest::Digest;
 
 /// Signed bytes: a legacy payload or a statement. Real ones have a few hundred bytes plus their annotations, while

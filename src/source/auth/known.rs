@@ -19,6 +19,8 @@ const MAX_TTL: Duration = Duration::from_secs(60 * 60);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::source) struct Scope {
     pub(super) repository: Repository,
+    /// What the server calls it.
+    pub(super) name: Box<str>,
     /// Hash of the credential; zero when anonymous.
     pub(super) credential: [u8; 32],
     /// Hash of the transport: what came over an unverified connection is not used on others.

@@ -52,11 +52,20 @@ fn is_refusal(status: StatusCode) -> bool {
     matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
 
+/// What is asked for, and on whose account.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Resource<'a> {
+    /// Credentials stored for it are used; its host names the account.
+    pub(super) repository: &'a Repository,
+    /// Its name as the server knows it, which tokens are for.
+    pub(super) name: &'a str,
+}
+
 /// One question to a registry with everything that answering its challenges needs.
 struct Session<'a> {
     upstream: &'a Upstream,
     home: &'a Home<'a>,
-    repository: &'a Repository,
+    resource: Resource<'a>,
     request: &'a Request,
     credentials: Vec<Credential>,
     transport: [u8; 32],
@@ -78,10 +87,21 @@ impl Upstream {
         request: &Request,
         access: &Access,
     ) -> Result<Answer, Fault> {
-        let mut credentials = access.keychain.for_repository(repository);
+        self.authorized_for(home, Resource { repository, name: repository.path() }, request, access).await
+    }
+
+    /// The same for a server that knows the repository by another name, or has an account of its own.
+    pub(super) async fn authorized_for(
+        &self,
+        home: &Home<'_>,
+        resource: Resource<'_>,
+        request: &Request,
+        access: &Access,
+    ) -> Result<Answer, Fault> {
+        let mut credentials = access.keychain.for_repository(resource.repository);
         credentials.truncate(MAX_CREDENTIALS);
         let transport = access.transport.id();
-        let session = Session { upstream: self, home, repository, request, credentials, transport };
+        let session = Session { upstream: self, home, resource, request, credentials, transport };
         if let Some(answer) = session.with_known().await? {
             return Ok(answer);
         }
@@ -142,7 +162,7 @@ impl Session<'_> {
         let mut service = None;
         let mut reason = None;
         for bearer in challenges.iter().filter(|c| c.scheme == "bearer") {
-            match TokenService::read(bearer, self.home, self.repository, &self.upstream.config) {
+            match TokenService::read(bearer, self.home, self.resource.repository, &self.upstream.config) {
                 Ok(found) => {
                     service = Some(found);
                     break;
@@ -174,7 +194,7 @@ impl Session<'_> {
         credential: Option<&Credential>,
     ) -> Result<Option<(HeaderValue, Duration)>, Fault> {
         if let Some(service) = offer.service.as_ref().filter(|s| s.trusted || credential.is_none()) {
-            return match self.upstream.token(service, self.home, self.repository, credential).await? {
+            return match self.upstream.token(service, self.home, self.resource.name, credential).await? {
                 Issued::Token { header, ttl } => Ok(Some((header, ttl))),
                 Issued::Rejected => Ok(None),
             };
@@ -201,7 +221,8 @@ impl Session<'_> {
 
     fn scope(&self, credential: Option<&Credential>) -> Scope {
         Scope {
-            repository: self.repository.clone(),
+            repository: self.resource.repository.clone(),
+            name: self.resource.name.into(),
             credential: credential.map(Credential::id).unwrap_or_default(),
             transport: self.transport,
         }

@@ -298,6 +298,7 @@ fn bare_home(transport: &Transport) -> Home<'_> {
         port: None,
         insecure: false,
         plain: false,
+        confined: false,
         transport,
         deadline: Instant::now(),
         kind: crate::source::UpstreamKind::Registry,

@@ -22,7 +22,11 @@ const MAX_TOKEN: usize = 128 * 1024;
 const DEFAULT_TTL: Duration = Duration::from_secs(60);
 const MAX_TTL: Duration = Duration::from_secs(60 * 60);
 /// Token services outside the registry's host that belong to it.
-const KNOWN_SERVICES: [(&str, &str); 2] = [("docker.io", "auth.docker.io"), ("registry.gitlab.com", "gitlab.com")];
+const KNOWN_SERVICES: [(&str, &str); 3] = [
+    ("docker.io", "auth.docker.io"),
+    ("notary.docker.io", "auth.docker.io"),
+    ("registry.gitlab.com", "gitlab.com"),
+];
 
 /// The token service that a registry named.
 #[derive(Debug, Clone)]
@@ -76,8 +80,8 @@ impl TokenService {
 
     /// The request for a token with a credential, or anonymously. `None` when the credential has no form that a token
     /// service takes.
-    fn request(&self, repository: &Repository, credential: Option<&Credential>) -> Option<Request> {
-        let scope = format!("repository:{}:pull", repository.path());
+    fn request(&self, name: &str, credential: Option<&Credential>) -> Option<Request> {
+        let scope = format!("repository:{name}:pull");
         let mut request = Request {
             method: Method::GET,
             url: self.realm.clone(),
@@ -130,10 +134,10 @@ impl Upstream {
         &self,
         service: &TokenService,
         home: &Home<'_>,
-        repository: &Repository,
+        name: &str,
         credential: Option<&Credential>,
     ) -> Result<Issued, Fault> {
-        let Some(request) = service.request(repository, credential) else { return Ok(Issued::Rejected) };
+        let Some(request) = service.request(name, credential) else { return Ok(Issued::Rejected) };
         let subject = format!("{}, token service {}", home.subject, service.host());
         let home = Home { kind: UpstreamKind::Token, subject: subject.into(), ..home.clone() };
         let answer = self.exchange(&home, &request).await?;

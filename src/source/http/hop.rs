@@ -200,6 +200,9 @@ pub(super) fn redirect_target(home: &Home<'_>, request: &Request, hop: &Hop) -> 
     if !web || !target.username().is_empty() || target.password().is_some() {
         return Err(bad("a redirect to something that is not a plain web address"));
     }
+    if home.confined && target.host_str() != hop.url.host_str() {
+        return Err(bad("a redirect to another host, which is not followed here"));
+    }
     Ok(Some(target))
 }
 
@@ -240,6 +243,9 @@ fn failure(home: &Home<'_>, url: &Url, error: reqwest::Error) -> Failure {
 fn no_tls(home: &Home<'_>, url: &Url) -> &'static str {
     match home.kind {
         UpstreamKind::Registry if home.owns(url) => "the server speaks plain HTTP; insecure: true allows that",
+        UpstreamKind::Notary if home.owns(url) => {
+            "the server speaks plain HTTP; a notary URL that begins with http:// allows that"
+        }
         UpstreamKind::Store => "the server speaks plain HTTP; a store's URL that begins with http:// allows that",
         _ => "the server speaks plain HTTP, which is not followed",
     }

@@ -69,6 +69,8 @@ pub(super) struct Home<'a> {
     pub(super) insecure: bool,
     /// Whether plain HTTP was asked for by the URL itself (signature stores; nothing secret is sent to them).
     pub(super) plain: bool,
+    /// Whether redirects stay on the host where they begin.
+    pub(super) confined: bool,
     pub(super) transport: &'a Transport,
     pub(super) deadline: Instant,
     pub(super) kind: UpstreamKind,

@@ -370,6 +370,7 @@ fn the_port_that_was_written_out_is_kept_without_tls() {
         port,
         insecure: true,
         plain: false,
+        confined: false,
         transport: &transport,
         deadline: Instant::now(),
         kind: UpstreamKind::Registry,

@@ -151,6 +151,7 @@ impl<'a> Remote<'a> {
             port,
             insecure: access.transport.insecure,
             plain: false,
+            confined: false,
             transport: &access.transport,
             deadline: access.deadline,
             kind: UpstreamKind::Registry,

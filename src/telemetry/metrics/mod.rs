@@ -76,6 +76,8 @@ pub enum UpstreamKind {
     Token,
     /// A signature store.
     Store,
+    /// A Notary server.
+    Notary,
 }
 
 /// What of the whitelist allowed an image.
@@ -105,7 +107,7 @@ pub enum Told {
 const ENDINGS: [Ending; 3] = [Ending::Allowed, Ending::Denied, Ending::Error];
 const PINNINGS: [&str; 3] = ["pinned", "left", "failed"];
 const METHODS: [&str; 4] = ["none", "notary", "cosign", "gpg"];
-const UPSTREAMS: [&str; 3] = ["registry", "token", "store"];
+const UPSTREAMS: [&str; 4] = ["registry", "token", "store", "notary"];
 const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
 const FAULTS: [FaultKind; 13] = [
     FaultKind::Timeout,

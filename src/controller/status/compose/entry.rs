@@ -3,7 +3,8 @@
 use super::{Composer, MAX_TEXT, MAX_TOLD, Target, Trouble, bounded, targets_of};
 use crate::controller::status::material::{Material, Purpose};
 use crate::controller::status::reason::Reason;
-use crate::domain::policy::{Check, Entry, SignedCheck};
+use crate::domain::policy::{Check, Entry, NotaryCheck, SignedCheck};
+use crate::source::notary::NotaryUrl;
 use crate::verify::{MAX_TENANT, unusable_text};
 
 impl Composer<'_> {
@@ -21,16 +22,23 @@ impl Composer<'_> {
                     self.issue(Reason::InvalidEntry, place, format!("{why}; its images are denied"));
                 }
             }
-            Check::Signed(check) if check.cosign.is_none() && check.gpg.is_none() => {
+            Check::Signed(check) if check.cosign.is_none() && check.gpg.is_none() && !trusts_notary(check) => {
                 let field = if check.notary.is_some() { "notary" } else { "signCheck" };
                 let start = format!("{place}.{field}: ");
                 self.notes.retain(|note| !note.starts_with(&start));
-                let text = if check.notary.is_some() {
-                    "Notary is not evaluated by this version, and nothing else is configured: its images are denied; \
-                     give cosignKeyRef or gpgKeyRef as well"
-                } else {
-                    "true, but nothing is configured to check a signature with: its images are denied; give \
-                     cosignKeyRef or gpgKeyRef"
+                let text = match &check.notary {
+                    Some(NotaryCheck { trust: None, .. }) => {
+                        "is not used without notaryTrust, which says whose root counts, and nothing else is \
+                         configured: its images are denied; give notaryTrust, cosignKeyRef or gpgKeyRef"
+                    }
+                    Some(_) => {
+                        "is no URL that can be used, and nothing else is configured: its images are denied; correct \
+                         it, or give cosignKeyRef or gpgKeyRef"
+                    }
+                    None => {
+                        "true, but nothing is configured to check a signature with: its images are denied; give \
+                         cosignKeyRef, gpgKeyRef, or notary with notaryTrust"
+                    }
                 };
                 self.issue(Reason::NoVerifier, format!("{place}.{field}"), text.to_owned());
             }
@@ -60,7 +68,7 @@ impl Composer<'_> {
             Trouble::NotFound | Trouble::Forbidden if self.namespaced() => {
                 (Reason::SecretNotFound, unusable_text(reference))
             }
-            Trouble::NotFound if target.purpose == Purpose::Certificates => {
+            Trouble::NotFound if target.purpose.is_authority() => {
                 (Reason::SecretNotFound, format!("there is no Secret and no ConfigMap {reference} with the key ca.crt"))
             }
             Trouble::NotFound => (Reason::SecretNotFound, format!("the Secret {reference} does not exist")),
@@ -86,7 +94,7 @@ impl Composer<'_> {
     fn material(&mut self, target: &Target, field: &str, material: &Material) {
         self.until = self.until.into_iter().chain(material.until).min();
         let reference = &target.reference;
-        if target.purpose == Purpose::Certificates {
+        if target.purpose.is_authority() {
             if material.certificates == 0 {
                 let text = format!("ca.crt of {reference} holds no certificate in PEM form");
                 self.issue(Reason::InvalidCertificates, field.to_owned(), text);
@@ -151,6 +159,14 @@ impl Composer<'_> {
             .map(|i| format!("{place}.signer[{i}]: no key of {} has this holder", gpg.key_ref));
         self.notes.extend(text.collect::<Vec<_>>());
     }
+}
+
+/// Whether the entry's Notary server can be asked, and its answers believed.
+fn trusts_notary(check: &SignedCheck) -> bool {
+    check
+        .notary
+        .as_ref()
+        .is_some_and(|notary| notary.trust.is_some() && NotaryUrl::from_policy(&notary.server).is_ok())
 }
 
 /// The first few reasons why keys verify nothing.

@@ -13,7 +13,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 
 use crate::signature::SignatureError;
 
-/// Values in one text. A cosign bundle has some fifty.
+/// Values in one text, where nothing else is said. A cosign bundle has some fifty.
 const MAX_VALUES: usize = 20_000;
 
 /// One value.
@@ -21,13 +21,17 @@ const MAX_VALUES: usize = 20_000;
 pub(super) enum Json {
     /// `null`.
     Null,
+    /// A boolean.
+    Flag(bool),
+    /// A number without fraction and exponent, as far as it fits.
+    Integer(i64),
     /// A string.
     Text(String),
     /// An array.
     List(Vec<Json>),
     /// An object.
     Object(BTreeMap<String, Json>),
-    /// A number or a boolean. Nothing here depends on one, so the value is not kept.
+    /// Any other number. Nothing here depends on one, so the value is not kept.
     Other,
 }
 
@@ -40,12 +44,17 @@ pub(super) struct Object<'a> {
 
 /// Reads one JSON text of at most `max` bytes; `name` is what a message calls it.
 pub(super) fn parse(text: &[u8], max: usize, name: &str) -> Result<Json, SignatureError> {
+    parse_larger(text, max, MAX_VALUES, name)
+}
+
+/// The same with another bound on the number of values.
+pub(super) fn parse_larger(text: &[u8], max: usize, values: usize, name: &str) -> Result<Json, SignatureError> {
     if text.len() > max {
         return Err(malformed(format!("{name} has more than {max} bytes")));
     }
-    let left = Cell::new(MAX_VALUES);
+    let left = Cell::new(values);
     let mut reader = serde_json::Deserializer::from_slice(text);
-    Value { left: &left }
+    Value { left: &left, values }
         .deserialize(&mut reader)
         .and_then(|value| reader.end().map(|()| value))
         .map_err(|err| malformed(format!("{name} is not valid JSON: {err}")))
@@ -88,6 +97,19 @@ impl<'a> Object<'a> {
             Some(Json::Text(text)) => Ok(text),
             _ => Err(self.wants(member, "a string")),
         }
+    }
+
+    /// A member that must be a whole number.
+    pub(super) fn integer(&self, member: &str) -> Result<i64, SignatureError> {
+        match self.get(member) {
+            Some(Json::Integer(number)) => Ok(*number),
+            _ => Err(self.wants(member, "a whole number")),
+        }
+    }
+
+    /// All members with their names.
+    pub(super) fn members(&self) -> &'a BTreeMap<String, Json> {
+        self.members
     }
 
     /// A member that must be an object.
@@ -135,6 +157,7 @@ impl<'a> Object<'a> {
 #[derive(Clone, Copy)]
 struct Value<'c> {
     left: &'c Cell<usize>,
+    values: usize,
 }
 
 impl<'de> DeserializeSeed<'de> for Value<'_> {
@@ -142,7 +165,7 @@ impl<'de> DeserializeSeed<'de> for Value<'_> {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
         let left = self.left.get().checked_sub(1);
-        self.left.set(left.ok_or_else(|| D::Error::custom(format!("more than {MAX_VALUES} values")))?);
+        self.left.set(left.ok_or_else(|| D::Error::custom(format!("more than {} values", self.values)))?);
         deserializer.deserialize_any(self)
     }
 }
@@ -158,16 +181,16 @@ impl<'de> Visitor<'de> for Value<'_> {
         Ok(Json::Null)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Json, E> {
-        Ok(Json::Other)
+    fn visit_bool<E>(self, flag: bool) -> Result<Json, E> {
+        Ok(Json::Flag(flag))
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Json, E> {
-        Ok(Json::Other)
+    fn visit_i64<E>(self, number: i64) -> Result<Json, E> {
+        Ok(Json::Integer(number))
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Json, E> {
-        Ok(Json::Other)
+    fn visit_u64<E>(self, number: u64) -> Result<Json, E> {
+        Ok(i64::try_from(number).map_or(Json::Other, Json::Integer))
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<Json, E> {

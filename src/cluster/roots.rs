@@ -1,0 +1,369 @@
+//! Roots of trust that were seen first, remembered.
+//!
+//! One `ConfigMap` in podseal's namespace holds them for all replicas, an entry for each owner, server and repository.
+//! The controller makes it, empty; only the webhook writes into it, and only with the version that it read, so that of
+//! two replicas that see different roots at the same time one does not overwrite the other. Taking an entry out, by
+//! hand, is how an administrator accepts another root.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, timeout_at};
+
+use crate::fault::{Fault, FaultKind};
+
+/// The name of the `ConfigMap`.
+pub const ROOTS_NAME: &str = "podseal-notary-trust";
+
+/// Roots of all owners together, and of one namespace. An entry has less than a kilobyte, and a `ConfigMap` takes one
+/// megabyte.
+const MAX_ROOTS: usize = 1000;
+const MAX_OF_NAMESPACE: usize = 100;
+/// Bytes of one entry; longer ones are not kept.
+const MAX_ENTRY: usize = 900;
+/// How often a write is tried when others write at the same time.
+const TRIES: usize = 5;
+
+/// Whose memory of which repository on which server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootPlace {
+    /// The namespace of the policy; `None` for policies of the cluster.
+    pub namespace: Option<Arc<str>>,
+    /// URL of the server.
+    pub server: String,
+    /// The repository's name there.
+    pub gun: String,
+}
+
+/// A root file: its version and SHA-256.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownRoot {
+    /// From 1.
+    pub version: u64,
+    /// Hexadecimal.
+    pub sha256: String,
+}
+
+/// An entry as it is written.
+#[derive(Debug, Serialize, Deserialize)]
+struct Entry {
+    server: String,
+    gun: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    namespace: Option<String>,
+    version: u64,
+    sha256: String,
+}
+
+impl RootPlace {
+    /// The entry's key: any text would not do as one.
+    pub fn key(&self) -> String {
+        let mut context = Context::new(&SHA256);
+        for part in [self.namespace.as_deref().unwrap_or_default(), &self.server, &self.gun] {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part.as_bytes());
+        }
+        context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn entry(&self, root: &KnownRoot) -> Entry {
+        Entry {
+            server: self.server.clone(),
+            gun: self.gun.clone(),
+            namespace: self.namespace.as_deref().map(str::to_owned),
+            version: root.version,
+            sha256: root.sha256.clone(),
+        }
+    }
+}
+
+/// The memory. Two implementations: the cluster's `ConfigMap`, and that of one process.
+pub trait RootMemory: Send + Sync + fmt::Debug {
+    /// The root that was seen before; a fault when that cannot be known.
+    fn recall<'a>(
+        &'a self,
+        place: &'a RootPlace,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Option<KnownRoot>, Fault>>;
+
+    /// Puts `root` in the place of what was recalled; a fault when it is not kept, for whatever reason.
+    fn remember<'a>(
+        &'a self,
+        place: &'a RootPlace,
+        before: Option<&'a KnownRoot>,
+        root: &'a KnownRoot,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<(), Fault>>;
+
+    /// Where an entry can be taken out, for messages.
+    fn whereabouts(&self, place: &RootPlace) -> String;
+}
+
+/// The memory of one process.
+#[derive(Debug, Default)]
+pub struct ProcessRoots(Mutex<BTreeMap<String, KnownRoot>>);
+
+impl ProcessRoots {
+    fn get(&self, place: &RootPlace) -> Option<KnownRoot> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&place.key()).cloned()
+    }
+
+    fn put(&self, place: &RootPlace, before: Option<&KnownRoot>, root: &KnownRoot) -> Result<(), Fault> {
+        let mut roots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (key, room) = (place.key(), roots.len() < MAX_ROOTS);
+        match roots.get(&key) {
+            Some(found) if found == root => Ok(()),
+            found if found != before => Err(changed_meanwhile(place)),
+            None if !room => Err(full(place)),
+            _ => {
+                roots.insert(key, root.clone());
+                Ok(())
+            }
+        }
+    }
+}
+
+impl RootMemory for ProcessRoots {
+    fn recall<'a>(&'a self, place: &'a RootPlace, _: Instant) -> BoxFuture<'a, Result<Option<KnownRoot>, Fault>> {
+        std::future::ready(Ok(self.get(place))).boxed()
+    }
+
+    fn remember<'a>(
+        &'a self,
+        place: &'a RootPlace,
+        before: Option<&'a KnownRoot>,
+        root: &'a KnownRoot,
+        _: Instant,
+    ) -> BoxFuture<'a, Result<(), Fault>> {
+        std::future::ready(self.put(place, before, root)).boxed()
+    }
+
+    fn whereabouts(&self, _: &RootPlace) -> String {
+        "the memory of this run".to_owned()
+    }
+}
+
+/// The memory of the cluster.
+#[derive(Clone)]
+pub struct ClusterRoots {
+    api: Api<ConfigMap>,
+    namespace: Arc<str>,
+    /// Where new roots go instead, when the cluster's memory is only read.
+    aside: Option<Arc<ProcessRoots>>,
+}
+
+impl fmt::Debug for ClusterRoots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterRoots").field("namespace", &self.namespace).finish_non_exhaustive()
+    }
+}
+
+impl ClusterRoots {
+    /// Reads and writes the `ConfigMap` of this namespace.
+    pub fn new(client: Client, namespace: &str) -> Self {
+        Self { api: Api::namespaced(client, namespace), namespace: namespace.into(), aside: None }
+    }
+
+    /// Only reads it, if there is one; what is new is kept for this process.
+    #[must_use]
+    pub fn only_reading(mut self) -> Self {
+        self.aside = Some(Arc::default());
+        self
+    }
+
+    async fn map(&self) -> Result<Option<ConfigMap>, Fault> {
+        self.api.get_opt(ROOTS_NAME).await.map_err(|error| {
+            let what = format!("the ConfigMap {}/{ROOTS_NAME} cannot be read", self.namespace);
+            Fault::new(FaultKind::Unreachable, what).with_detail(error)
+        })
+    }
+
+    fn missing(&self) -> Fault {
+        let what = format!(
+            "there is no ConfigMap {}/{ROOTS_NAME} to remember roots of trust in; podseal's controller makes it",
+            self.namespace
+        );
+        Fault::new(FaultKind::NotSynced, what)
+    }
+
+    fn read(&self, map: &ConfigMap, place: &RootPlace) -> Result<Option<KnownRoot>, Fault> {
+        let Some(text) = map.data.as_ref().and_then(|data| data.get(&place.key())) else { return Ok(None) };
+        let entry: Entry = serde_json::from_str(text).map_err(|error| {
+            // Never taken for nothing: any root would be trusted then.
+            let what = format!("{} cannot be read; mend it or take it out", self.whereabouts(place));
+            Fault::new(FaultKind::Configuration, what).with_detail(error)
+        })?;
+        Ok(Some(KnownRoot { version: entry.version, sha256: entry.sha256 }))
+    }
+
+    async fn recall_now(&self, place: &RootPlace) -> Result<Option<KnownRoot>, Fault> {
+        if let Some(known) = self.aside.as_ref().and_then(|aside| aside.get(place)) {
+            return Ok(Some(known));
+        }
+        match self.map().await? {
+            Some(map) => self.read(&map, place),
+            None if self.aside.is_some() => Ok(None),
+            None => Err(self.missing()),
+        }
+    }
+
+    async fn remember_now(
+        &self,
+        place: &RootPlace,
+        before: Option<&KnownRoot>,
+        root: &KnownRoot,
+    ) -> Result<(), Fault> {
+        for _ in 0..TRIES {
+            let mut map = self.map().await?.ok_or_else(|| self.missing())?;
+            let found = self.read(&map, place)?;
+            if found.as_ref() == Some(root) {
+                return Ok(());
+            }
+            if found.as_ref() != before {
+                return Err(changed_meanwhile(place));
+            }
+            insert(map.data.get_or_insert_default(), place, root)?;
+            // With the version that was read: a write in between makes this one fail.
+            match self.api.replace(ROOTS_NAME, &PostParams::default(), &map).await {
+                Ok(_) => return Ok(()),
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => {
+                    let what = format!("the ConfigMap {}/{ROOTS_NAME} cannot be written", self.namespace);
+                    return Err(Fault::new(FaultKind::Unreachable, what).with_detail(error));
+                }
+            }
+        }
+        Err(changed_meanwhile(place))
+    }
+}
+
+/// Puts an entry in, if there is room.
+fn insert(data: &mut BTreeMap<String, String>, place: &RootPlace, root: &KnownRoot) -> Result<(), Fault> {
+    let key = place.key();
+    let text = serde_json::to_string(&place.entry(root)).unwrap_or_default();
+    if !data.contains_key(&key) {
+        let owner = place.namespace.as_deref();
+        let same = |text: &String| {
+            owner.is_some() && serde_json::from_str::<Entry>(text).is_ok_and(|entry| entry.namespace.as_deref() == owner)
+        };
+        if data.len() >= MAX_ROOTS || data.values().filter(|text| same(text)).count() >= MAX_OF_NAMESPACE {
+            return Err(full(place));
+        }
+    }
+    if text.is_empty() || text.len() > MAX_ENTRY {
+        return Err(Fault::new(FaultKind::Configuration, "notary: the server's URL is too long to be remembered"));
+    }
+    data.insert(key, text);
+    Ok(())
+}
+
+impl RootMemory for ClusterRoots {
+    fn recall<'a>(
+        &'a self,
+        place: &'a RootPlace,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Option<KnownRoot>, Fault>> {
+        async move { timeout_at(deadline, self.recall_now(place)).await.map_err(|_| late())? }.boxed()
+    }
+
+    fn remember<'a>(
+        &'a self,
+        place: &'a RootPlace,
+        before: Option<&'a KnownRoot>,
+        root: &'a KnownRoot,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<(), Fault>> {
+        if let Some(aside) = &self.aside {
+            let known = aside.get(place);
+            return std::future::ready(aside.put(place, known.as_ref(), root)).boxed();
+        }
+        async move { timeout_at(deadline, self.remember_now(place, before, root)).await.map_err(|_| late())? }.boxed()
+    }
+
+    fn whereabouts(&self, place: &RootPlace) -> String {
+        format!("the key {} of the ConfigMap {}/{ROOTS_NAME}", place.key(), self.namespace)
+    }
+}
+
+fn late() -> Fault {
+    Fault::new(FaultKind::Timeout, format!("the ConfigMap {ROOTS_NAME} was not read or written in time"))
+}
+
+fn changed_meanwhile(place: &RootPlace) -> Fault {
+    let what = format!("the remembered root of trust of {} changed in the same moment", place.gun);
+    Fault::new(FaultKind::Overloaded, what)
+}
+
+fn full(place: &RootPlace) -> Fault {
+    let what = format!(
+        "no room to remember the root of trust of {}: {MAX_OF_NAMESPACE} per namespace and {MAX_ROOTS} in all; pin roots \
+         in the policy instead, or take old ones out of the ConfigMap {ROOTS_NAME}",
+        place.gun
+    );
+    Fault::new(FaultKind::TooLarge, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(namespace: Option<&str>, gun: &str) -> RootPlace {
+        RootPlace {
+            namespace: namespace.map(Into::into),
+            server: "https://notary.example/".to_owned(),
+            gun: gun.to_owned(),
+        }
+    }
+
+    fn root(version: u64, hash: &str) -> KnownRoot {
+        KnownRoot { version, sha256: hash.repeat(64) }
+    }
+
+    #[test]
+    fn every_part_of_a_place_makes_another_key() {
+        let other = RootPlace { server: "https://notary.example/a".to_owned(), ..place(None, "r.io/a") };
+        let keys = [place(None, "r.io/a"), place(None, "r.io/b"), place(Some("r.io"), "a"), place(Some(""), "a"), other];
+        let keys: std::collections::BTreeSet<_> = keys.iter().map(RootPlace::key).collect();
+        assert_eq!(keys.len(), 5);
+        assert!(keys.iter().all(|key| key.len() == 64), "{keys:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_remembered_is_recalled_and_replaced_only_by_who_knew_it() {
+        let (memory, place, soon) = (ProcessRoots::default(), place(None, "r.io/a"), Instant::now());
+        assert_eq!(memory.recall(&place, soon).await, Ok(None));
+        let (first, second, stranger) = (root(1, "a"), root(2, "b"), root(1, "c"));
+        assert_eq!(memory.remember(&place, None, &first, soon).await, Ok(()));
+        assert_eq!(memory.recall(&place, soon).await, Ok(Some(first.clone())));
+        // Another one that believes to be the first.
+        assert!(memory.remember(&place, None, &stranger, soon).await.is_err());
+        assert_eq!(memory.remember(&place, None, &first, soon).await, Ok(()));
+        assert_eq!(memory.remember(&place, Some(&first), &second, soon).await, Ok(()));
+        assert_eq!(memory.recall(&place, soon).await, Ok(Some(second)));
+    }
+
+    #[test]
+    fn f10_no_namespace_takes_the_room_of_others() {
+        let mut data = BTreeMap::new();
+        for i in 0..MAX_OF_NAMESPACE {
+            insert(&mut data, &place(Some("greedy"), &format!("r.io/{i}")), &root(1, "a")).unwrap();
+        }
+        assert!(insert(&mut data, &place(Some("greedy"), "r.io/more"), &root(1, "a")).is_err());
+        // What is there already can still be renewed.
+        assert!(insert(&mut data, &place(Some("greedy"), "r.io/1"), &root(2, "b")).is_ok());
+        assert!(insert(&mut data, &place(Some("other"), "r.io/1"), &root(1, "a")).is_ok());
+        for i in data.len()..MAX_ROOTS {
+            insert(&mut data, &place(None, &format!("r.io/{i}")), &root(1, "a")).unwrap();
+        }
+        assert!(insert(&mut data, &place(None, "r.io/more"), &root(1, "a")).is_err());
+        assert!(data.values().map(String::len).sum::<usize>() < 900 << 10);
+    }
+}
