@@ -24,8 +24,11 @@ impl<'a> NotaryDemand<'a> {
     /// Reads both fields; the older one carries no constraint that it did not always have.
     pub(super) fn read(reader: &mut EntryReader<'a>, fields: Fields<'a>, report: &mut Report) -> Self {
         let server = fields.filled("notary", usize::MAX, report);
-        let demand =
-            Self { server, trust_given: fields.value("notaryTrust").is_some(), trust: read_trust(reader, fields, report) };
+        let demand = Self {
+            server,
+            trust_given: fields.value("notaryTrust").is_some(),
+            trust: read_trust(reader, fields, report),
+        };
         if demand.trust == Some(NotaryTrust::FirstUse) && server.is_some_and(|url| !url.starts_with("https://")) {
             // Whoever is on the way could put in a root of his own, and it would be remembered.
             report.refuse("notaryTrust.firstUse", "needs a notary whose URL begins with https://");

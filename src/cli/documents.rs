@@ -15,7 +15,7 @@ use crate::cluster::files::FileObjects;
 use crate::cluster::objects::{SYNCED_KEY_LABEL, SYNCED_KEY_PREFIX};
 use crate::cluster::watch::WHITELIST_NAME;
 use crate::cluster::{Inputs, SecretData};
-use crate::domain::policy::{Policy, PolicyId};
+use crate::domain::policy::{Check, Entry, NotaryTrust, Policy, PolicyId};
 use crate::domain::whitelist::Whitelist;
 
 /// The largest file that is read.
@@ -132,6 +132,11 @@ fn flatten(origin: String, object: Value, depth: usize, documents: &mut Vec<Docu
     Ok(())
 }
 
+fn trusts_first_use(entry: &Entry) -> bool {
+    let Check::Signed(check) = &entry.check else { return false };
+    check.notary.as_ref().is_some_and(|notary| notary.trust == Some(NotaryTrust::FirstUse))
+}
+
 /// Policies, whitelist, Secrets, `ConfigMaps` and service accounts among documents.
 #[derive(Debug, Default)]
 pub(super) struct Configuration {
@@ -140,6 +145,8 @@ pub(super) struct Configuration {
     pub(super) objects: FileObjects,
     /// Namespace of objects that name none; `default` when not set.
     namespace: Option<String>,
+    /// Whether it was said that first use is not remembered.
+    first_use: bool,
     /// What the user should know, such as problems of policies.
     pub(super) remarks: Vec<String>,
 }
@@ -211,6 +218,13 @@ impl Configuration {
         for problem in &policy.problems {
             let severity = if problem.error { "error" } else { "warning" };
             self.remarks.push(format!("{severity}: {} ({origin}): {problem}", policy.id));
+        }
+        if policy.entries.iter().any(|entry| trusts_first_use(entry)) && !self.first_use {
+            self.first_use = true;
+            self.remarks.push(format!(
+                "{} ({origin}): notaryTrust.firstUse: what is seen first here is trusted for this run and not remembered",
+                policy.id
+            ));
         }
         self.policies.push(policy);
     }

@@ -88,11 +88,8 @@ impl RootPlace {
 /// The memory. Two implementations: the cluster's `ConfigMap`, and that of one process.
 pub trait RootMemory: Send + Sync + fmt::Debug {
     /// The root that was seen before; a fault when that cannot be known.
-    fn recall<'a>(
-        &'a self,
-        place: &'a RootPlace,
-        deadline: Instant,
-    ) -> BoxFuture<'a, Result<Option<KnownRoot>, Fault>>;
+    fn recall<'a>(&'a self, place: &'a RootPlace, deadline: Instant)
+    -> BoxFuture<'a, Result<Option<KnownRoot>, Fault>>;
 
     /// Puts `root` in the place of what was recalled; a fault when it is not kept, for whatever reason.
     fn remember<'a>(
@@ -215,12 +212,7 @@ impl ClusterRoots {
         }
     }
 
-    async fn remember_now(
-        &self,
-        place: &RootPlace,
-        before: Option<&KnownRoot>,
-        root: &KnownRoot,
-    ) -> Result<(), Fault> {
+    async fn remember_now(&self, place: &RootPlace, before: Option<&KnownRoot>, root: &KnownRoot) -> Result<(), Fault> {
         for _ in 0..TRIES {
             let mut map = self.map().await?.ok_or_else(|| self.missing())?;
             let found = self.read(&map, place)?;
@@ -252,7 +244,8 @@ fn insert(data: &mut BTreeMap<String, String>, place: &RootPlace, root: &KnownRo
     if !data.contains_key(&key) {
         let owner = place.namespace.as_deref();
         let same = |text: &String| {
-            owner.is_some() && serde_json::from_str::<Entry>(text).is_ok_and(|entry| entry.namespace.as_deref() == owner)
+            owner.is_some()
+                && serde_json::from_str::<Entry>(text).is_ok_and(|entry| entry.namespace.as_deref() == owner)
         };
         if data.len() >= MAX_ROOTS || data.values().filter(|text| same(text)).count() >= MAX_OF_NAMESPACE {
             return Err(full(place));
@@ -330,7 +323,8 @@ mod tests {
     #[test]
     fn every_part_of_a_place_makes_another_key() {
         let other = RootPlace { server: "https://notary.example/a".to_owned(), ..place(None, "r.io/a") };
-        let keys = [place(None, "r.io/a"), place(None, "r.io/b"), place(Some("r.io"), "a"), place(Some(""), "a"), other];
+        let keys =
+            [place(None, "r.io/a"), place(None, "r.io/b"), place(Some("r.io"), "a"), place(Some(""), "a"), other];
         let keys: std::collections::BTreeSet<_> = keys.iter().map(RootPlace::key).collect();
         assert_eq!(keys.len(), 5);
         assert!(keys.iter().all(|key| key.len() == 64), "{keys:?}");

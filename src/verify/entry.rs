@@ -229,8 +229,7 @@ impl Subject<'_> {
     pub(super) async fn methods(&self, check: &SignedCheck, material: &Material) -> Result<Signed, Vec<Failure>> {
         let mut failures = Vec::new();
         if let (Some(check_notary), Some(notary)) = (&check.notary, &material.notary) {
-            let method =
-                NotaryMethod { subject: self, check: check_notary, signers: &check.signers, material, notary };
+            let method = NotaryMethod { subject: self, check: check_notary, signers: &check.signers, material, notary };
             match method.judge().await {
                 Ok(signed) => return Ok(signed),
                 Err(cause) => failures.push(Failure { method: Some(Method::Notary), cause }),

@@ -175,7 +175,8 @@ impl Loading<'_> {
         let bytes = self.need_file("snapshot", &timestamp.snapshot).await?;
         let (of, root_of) = (timestamp.clone(), root.clone());
         let snapshot = Arc::new(self.work(&root_of, move |root| root.snapshot(&bytes, &of, now)).await?);
-        let file = snapshot.file(TARGETS).ok_or_else(|| SignatureError::Malformed("no targets are listed".to_owned()))?;
+        let file =
+            snapshot.file(TARGETS).ok_or_else(|| SignatureError::Malformed("no targets are listed".to_owned()))?;
         let bytes = self.need_file(TARGETS, file).await?;
         let of = snapshot.clone();
         let targets = self.work(&root, move |root| root.targets(&bytes, &of, now)).await?;
@@ -246,7 +247,8 @@ impl Loading<'_> {
             }
         }
         let found = newest.key_ids().into_iter().take(4).collect::<Vec<_>>().join(", ");
-        let what = format!("its root key is {found}, and notaryTrust names neither that one nor one that it follows from");
+        let what =
+            format!("its root key is {found}, and notaryTrust names neither that one nor one that it follows from");
         Err(SignatureError::Key(what).into())
     }
 

@@ -139,6 +139,17 @@ impl Lab {
         Self { verifier, shelf, inputs, metrics }
     }
 
+    /// One whose roots of trust that were seen first are remembered there.
+    pub(crate) fn remembering(roots: Arc<dyn crate::cluster::roots::RootMemory>) -> Self {
+        let allowed = vec!["127.0.0.0/8".parse().unwrap()];
+        let source = SourceConfig { allowed_addresses: allowed, ..SourceConfig::default() };
+        let (shelf, metrics) = (Arc::new(Shelf::default()), Arc::new(Metrics::new()));
+        let upstream = Arc::new(Upstream::new(source).unwrap());
+        let verifier = Verifier::new(VerifyConfig::default(), upstream, shelf.clone(), metrics.clone());
+        let inputs = Arc::new(Inputs::complete([], Whitelist::default()));
+        Self { verifier: Arc::new(verifier.with_roots(roots)), shelf, inputs, metrics }
+    }
+
     /// Sets the entries of the one policy of the namespace, of the cluster without one.
     pub(crate) fn govern(&self, namespace: Option<&str>, entries: &Value) {
         let id = namespace.map_or_else(|| PolicyId::cluster("p"), |namespace| PolicyId::namespaced(namespace, "p"));

@@ -4,4 +4,5 @@ mod caching;
 mod content;
 mod index;
 mod methods;
+mod notary;
 mod references;

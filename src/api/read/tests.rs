@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::domain::identity::SignedIdentity;
 use crate::domain::image::{ImageRef, Repository};
-use crate::domain::policy::{Action, Check, PolicySet, SignedCheck};
+use crate::domain::policy::{Action, Check, NotaryTrust, ObjectRef, PolicySet, SignedCheck};
 
 fn policy(registries: &Value) -> Policy {
     read_policy(PolicyId::cluster("p"), &json!({"spec": {"registries": registries}}))
@@ -351,14 +351,86 @@ fn what_has_no_effect_is_a_warning() {
     suspicious(&json!({"notary": "https://notary.example"}), "notary");
     let policy = with(&json!({"notary": "notary.example"}));
     assert_eq!((errors(&policy), warnings(&policy).len()), (vec![], 2));
-    assert_eq!(signed(&policy).notary.as_deref(), Some("notary.example"));
+    assert_eq!(signed(&policy).notary.as_ref().map(|notary| &*notary.server), Some("notary.example"));
     // A key that is there already is not asked for once more.
     let said = |entry: &Value| with(entry).problems.iter().map(|p| p.message.clone()).collect::<Vec<_>>().join("\n");
     for (key, value) in [("cosignKeyRef", "k8s://ns/key"), ("gpgKeyRef", "k8s://ns/key"), ("cosignKeyRef", "nonsense")]
     {
         let text = said(&json!({"notary": "https://notary.example", key: value}));
-        assert_eq!(text.contains("as well"), value == "nonsense", "{text}");
+        assert_eq!(text.contains("cosignKeyRef or gpgKeyRef"), value == "nonsense", "{text}");
     }
+}
+
+const NOTARY: &str = "https://notary.example";
+
+#[test]
+fn notary_is_trusted_by_keys_by_an_authority_or_from_first_use() {
+    let id = "0123456789abcdef".repeat(4);
+    let authority = ObjectRef { namespace: "keys".into(), name: "roots".into() };
+    for (trust, read) in [
+        (json!({"rootKeyIds": [id, "f".repeat(64)]}), NotaryTrust::RootKeys(vec![id.clone(), "f".repeat(64)])),
+        (json!({"caRef": "k8s://keys/roots"}), NotaryTrust::Authority(authority)),
+        (json!({"caRef": "", "firstUse": true}), NotaryTrust::FirstUse),
+        (json!({"firstUse": true, "rootKeyIds": null}), NotaryTrust::FirstUse),
+    ] {
+        let policy = silent(&json!({"notary": NOTARY, "notaryTrust": trust}));
+        let check = signed(&policy).notary.clone().unwrap();
+        assert_eq!((check.server.as_str(), check.trust), (NOTARY, Some(read)));
+    }
+    assert_eq!(signed(&with(&json!({"notary": NOTARY}))).notary.as_ref().unwrap().trust, None);
+}
+
+#[test]
+fn notary_trust_that_is_not_exactly_one_root_is_refused() {
+    let id = "0".repeat(64);
+    for (trust, at) in [
+        (json!({}), ""),
+        (json!({"caRef": ""}), ""),
+        (json!({"rootKeyIds": [id], "firstUse": true}), ""),
+        (json!({"caRef": "k8s://keys/roots", "firstUse": true}), ""),
+        (json!({"rootKeyIds": [id], "caRef": "k8s://keys/roots"}), ""),
+        (json!({"firstUse": false}), ".firstUse"),
+        (json!({"firstUse": "true"}), ".firstUse"),
+        (json!({"caRef": "keys/roots"}), ".caRef"),
+        (json!({"rootKeyIds": []}), ".rootKeyIds"),
+        (json!({"rootKeyIds": "x"}), ".rootKeyIds"),
+        (json!({"rootKeyIds": vec![&id; 33]}), ".rootKeyIds"),
+        (json!({"rootKeyIds": [1]}), ".rootKeyIds[0]"),
+        (json!({"rootKeyIds": [id, "A".repeat(64)]}), ".rootKeyIds[1]"),
+        (json!({"rootKeyIds": ["0".repeat(63)]}), ".rootKeyIds[0]"),
+        (json!({"rootKeyIds": [id], "rootKeys": []}), ".rootKeys"),
+        (json!("firstUse"), ""),
+    ] {
+        refused(&json!({"notary": NOTARY, "notaryTrust": trust}), &format!("notaryTrust{at}"));
+    }
+    silent(&json!({"notary": NOTARY, "notaryTrust": {"rootKeyIds": vec![&id; 32]}}));
+}
+
+#[test]
+fn e20_what_is_seen_first_over_plain_http_is_never_trusted() {
+    let first_use = json!({"firstUse": true});
+    refused(&json!({"notary": "http://notary.example", "notaryTrust": first_use}), "notaryTrust.firstUse");
+    refused(&json!({"notary": "notary.example", "notaryTrust": first_use}), "notaryTrust.firstUse");
+    // With a root that is known beforehand it is a plain choice.
+    let pinned = json!({"rootKeyIds": ["0".repeat(64)]});
+    suspicious(&json!({"notary": "http://notary.example", "notaryTrust": pinned}), "notary");
+}
+
+#[test]
+fn notary_urls_that_cannot_be_used_are_warned_of_and_kept() {
+    let pinned = json!({"rootKeyIds": ["0".repeat(64)]});
+    for url in
+        ["notary.example", "ftp://notary.example", "https://u:secret@n.example", "https://n.example/?a", "https:"]
+    {
+        let policy = suspicious(&json!({"notary": url, "notaryTrust": pinned}), "notary");
+        assert!(!policy.problems[0].message.contains("secret"), "{:?}", policy.problems);
+        assert_eq!(signed(&policy).notary.as_ref().unwrap().server, url);
+    }
+    silent(&json!({"notary": "https://n.example:4443/base", "notaryTrust": pinned}));
+    suspicious(&json!({"notaryTrust": pinned}), "notaryTrust");
+    // A CA for the server although the registry itself is insecure.
+    let both = json!({"insecure": true, "caRef": "k8s://keys/ca", "notary": NOTARY, "notaryTrust": pinned});
+    silent(&both);
 }
 
 #[test]
@@ -523,7 +595,7 @@ fn samples_load_and_only_the_notary_ones_warn() {
             assert_eq!(doubts, expected, "{}", path.display());
         }
     }
-    assert_eq!(policies, 12);
+    assert_eq!(policies, 13);
 }
 
 #[test]

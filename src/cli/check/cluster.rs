@@ -22,6 +22,7 @@ use crate::cli::output::complain;
 use crate::cli::serve;
 use crate::cluster::files::Overlay;
 use crate::cluster::remote::RemoteObjects;
+use crate::cluster::roots::ClusterRoots;
 use crate::cluster::{Snapshot, read};
 use crate::domain::verdict::ImageVerdict;
 use crate::telemetry::Metrics;
@@ -55,6 +56,8 @@ pub(super) async fn check(command: &CheckCommand, files: Configuration) -> Resul
     let serving = Some((CacheLimits::default(), addresses));
     let metrics = Arc::new(Metrics::new());
     let verifier = serve::verifier(&command.source, &command.decision, serving, objects, metrics)?;
+    let roots = ClusterRoots::new(client.clone(), &command.decision.own_namespace).only_reading();
+    let verifier = verifier.with_roots(Arc::new(roots));
     let survey = Survey { command, verifier, snapshot, known: HashMap::new(), tally: Tally::default() };
     survey.run(&client).await
 }

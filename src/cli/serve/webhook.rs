@@ -13,6 +13,7 @@ use super::{Base, listen};
 use crate::admission::{Admission, AdmissionConfig};
 use crate::cli::args::ServeCommand;
 use crate::cluster::denials::Denials;
+use crate::cluster::roots::ClusterRoots;
 use crate::verify::CacheLimits;
 use crate::webhook::{App, Gate, Limits, Routes, Timing, Tls, serve, tls};
 
@@ -33,7 +34,9 @@ impl Webhook {
             CacheLimits { positive: command.verdict_ttl, negative: command.negative_ttl, entries: command.verdicts };
         let serving = Some((cache, addresses));
         let (objects, metrics) = (base.objects.clone(), base.metrics.clone());
-        let verifier = Arc::new(verifier(&command.source, &command.decision, serving, objects, metrics.clone())?);
+        let verifier = verifier(&command.source, &command.decision, serving, objects, metrics.clone())?;
+        let roots = ClusterRoots::new(base.client.clone(), &base.namespace);
+        let verifier = Arc::new(verifier.with_roots(Arc::new(roots)));
         let admission =
             Admission::new(admission_config(command), verifier.clone(), base.inputs.clone(), metrics.clone());
         let (denials, telling) = denials(command, base);

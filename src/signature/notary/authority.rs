@@ -12,8 +12,7 @@ use super::certificate::Bundle;
 const MAX_AUTHORITIES: usize = 64;
 /// What a root certificate may be for, when it says so: signing code, as Notary makes them; servers, which Notary's own
 /// check asks for; anything.
-const USAGES: [&[u8]; 3] =
-    [&[0x2b, 6, 1, 5, 5, 7, 3, 3], &[0x2b, 6, 1, 5, 5, 7, 3, 1], &[0x55, 0x1d, 0x25, 0]];
+const USAGES: [&[u8]; 3] = [&[0x2b, 6, 1, 5, 5, 7, 3, 3], &[0x2b, 6, 1, 5, 5, 7, 3, 1], &[0x55, 0x1d, 0x25, 0]];
 
 /// Trusted authorities.
 #[derive(Debug, Clone)]

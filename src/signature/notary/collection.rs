@@ -1,7 +1,7 @@
 //! The question that all this is for: is this digest released, and by whom?
 
-use super::metadata::Hashes;
 use super::key::hex;
+use super::metadata::Hashes;
 use super::targets::{Targets, is_role};
 use super::{RELEASES, TARGETS};
 use crate::domain::digest::{Algorithm, Digest};
@@ -81,7 +81,8 @@ impl Collection {
         match self.released(tag) {
             Some((hashes, role)) if is(hashes, digest) => Ok((tag, role)),
             Some((hashes, role)) => {
-                let signed = hashes.sha256.as_deref().map_or("another digest".to_owned(), |h| format!("sha256:{}", hex(h)));
+                let signed =
+                    hashes.sha256.as_deref().map_or("another digest".to_owned(), |h| format!("sha256:{}", hex(h)));
                 Err(Refusal::new(RefusalKind::Digest, format!("{role} of {} says that {tag} is {signed}", self.gun)))
             }
             None => {

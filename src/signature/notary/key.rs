@@ -113,9 +113,8 @@ impl Key {
     pub(super) fn verifies(&self, method: Method, message: &[u8], signature: &[u8]) -> bool {
         match (&self.material, method) {
             (Material::Ecdsa(algorithm, coordinate, point), Method::Ecdsa) => {
-                let check = |signature: &[u8]| {
-                    UnparsedPublicKey::new(*algorithm, point).verify(message, signature).is_ok()
-                };
+                let check =
+                    |signature: &[u8]| UnparsedPublicKey::new(*algorithm, point).verify(message, signature).is_ok();
                 // The two numbers one after the other, as Notary writes them, or in ASN.1.
                 asn1(signature, *coordinate).is_some_and(|signature| check(&signature)) || check(signature)
             }
@@ -168,16 +167,16 @@ fn ecdsa(spki: &[u8]) -> Result<Material, String> {
     if point.first() != Some(&4) {
         return Err("its point is not in uncompressed form".to_owned());
     }
-    let (scheme, coordinate): (&'static dyn VerificationAlgorithm, usize) =
-        if algorithm == alg_id::ECDSA_P256.as_ref() {
-            (&ECDSA_P256_SHA256_ASN1, 32)
-        } else if algorithm == alg_id::ECDSA_P384.as_ref() {
-            (&ECDSA_P384_SHA256_ASN1, 48)
-        } else if algorithm == alg_id::ECDSA_P521.as_ref() {
-            (&ECDSA_P521_SHA256_ASN1, 66)
-        } else {
-            return Err("it is not an ECDSA key on P-256, P-384 or P-521".to_owned());
-        };
+    let (scheme, coordinate): (&'static dyn VerificationAlgorithm, usize) = if algorithm == alg_id::ECDSA_P256.as_ref()
+    {
+        (&ECDSA_P256_SHA256_ASN1, 32)
+    } else if algorithm == alg_id::ECDSA_P384.as_ref() {
+        (&ECDSA_P384_SHA256_ASN1, 48)
+    } else if algorithm == alg_id::ECDSA_P521.as_ref() {
+        (&ECDSA_P521_SHA256_ASN1, 66)
+    } else {
+        return Err("it is not an ECDSA key on P-256, P-384 or P-521".to_owned());
+    };
     Ok(Material::Ecdsa(scheme, coordinate, point.to_vec()))
 }
 

@@ -22,7 +22,7 @@ mod role;
 mod root;
 mod targets;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod versions;

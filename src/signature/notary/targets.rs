@@ -169,8 +169,21 @@ mod tests {
             assert!(is_role(name), "{name}");
         }
         for name in [
-            "", "targets", "targets/", "targets/a/", "targets//a", "targets/..", "targets/a/../b", "targets/.",
-            "targets/A", "targets/a?b", "targets/a%2fb", "targets/a b", "root", "other/a", "targets/a/b/c/d/e/f/g/h",
+            "",
+            "targets",
+            "targets/",
+            "targets/a/",
+            "targets//a",
+            "targets/..",
+            "targets/a/../b",
+            "targets/.",
+            "targets/A",
+            "targets/a?b",
+            "targets/a%2fb",
+            "targets/a b",
+            "root",
+            "other/a",
+            "targets/a/b/c/d/e/f/g/h",
         ] {
             assert!(!is_role(name), "{name}");
         }

@@ -22,11 +22,8 @@ impl Versions {
         snapshot: &Snapshot,
         targets: impl IntoIterator<Item = &'a Targets>,
     ) -> Self {
-        let fixed = [
-            ("root", root.head.version),
-            ("timestamp", timestamp.head.version),
-            ("snapshot", snapshot.head.version),
-        ];
+        let fixed =
+            [("root", root.head.version), ("timestamp", timestamp.head.version), ("snapshot", snapshot.head.version)];
         let fixed = fixed.into_iter().map(|(name, version)| (name.to_owned(), version));
         let roles = targets.into_iter().map(|targets| (targets.role().to_owned(), targets.version()));
         Self(fixed.chain(roles).collect())

@@ -22,11 +22,8 @@ const MAX_TOKEN: usize = 128 * 1024;
 const DEFAULT_TTL: Duration = Duration::from_secs(60);
 const MAX_TTL: Duration = Duration::from_secs(60 * 60);
 /// Token services outside the registry's host that belong to it.
-const KNOWN_SERVICES: [(&str, &str); 3] = [
-    ("docker.io", "auth.docker.io"),
-    ("notary.docker.io", "auth.docker.io"),
-    ("registry.gitlab.com", "gitlab.com"),
-];
+const KNOWN_SERVICES: [(&str, &str); 3] =
+    [("docker.io", "auth.docker.io"), ("notary.docker.io", "auth.docker.io"), ("registry.gitlab.com", "gitlab.com")];
 
 /// The token service that a registry named.
 #[derive(Debug, Clone)]

@@ -163,10 +163,7 @@ impl Composer<'_> {
 
 /// Whether the entry's Notary server can be asked, and its answers believed.
 fn trusts_notary(check: &SignedCheck) -> bool {
-    check
-        .notary
-        .as_ref()
-        .is_some_and(|notary| notary.trust.is_some() && NotaryUrl::from_policy(&notary.server).is_ok())
+    check.notary.as_ref().is_some_and(|notary| notary.trust.is_some() && NotaryUrl::from_policy(&notary.server).is_ok())
 }
 
 /// The first few reasons why keys verify nothing.
