@@ -18,6 +18,7 @@ use kube::{Api, Client};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 
+use crate::domain::digest::hex;
 use crate::fault::{Fault, FaultKind};
 
 /// The name of the `ConfigMap`.
@@ -71,7 +72,7 @@ impl RootPlace {
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part.as_bytes());
         }
-        context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(context.finish().as_ref())
     }
 
     fn entry(&self, root: &KnownRoot) -> Entry {
@@ -114,14 +115,14 @@ impl ProcessRoots {
     }
 
     fn put(&self, place: &RootPlace, before: Option<&KnownRoot>, root: &KnownRoot) -> Result<(), Fault> {
-        let mut roots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (key, room) = (place.key(), roots.len() < MAX_ROOTS);
-        match roots.get(&key) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (of, full_up) = (place.key(), known.len() >= MAX_ROOTS);
+        match known.get(&of) {
             Some(found) if found == root => Ok(()),
             found if found != before => Err(changed_meanwhile(place)),
-            None if !room => Err(full(place)),
+            None if full_up => Err(full(place)),
             _ => {
-                roots.insert(key, root.clone());
+                known.insert(of, root.clone());
                 Ok(())
             }
         }

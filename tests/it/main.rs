@@ -21,6 +21,7 @@ mod e2e;
 mod keys;
 mod layering;
 mod negatives;
+mod notary;
 mod pinning;
 mod quickstart;
 mod servers;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         status::trials(),
         negatives::trials(),
         keys::trials(),
+        notary::trials(),
         controller::trials(),
         pinning::trials(),
         audit::trials(),

@@ -42,7 +42,7 @@ impl Bundle {
                 return Err(format!("it has more than {MAX_CERTIFICATES} certificates"));
             }
             let der = der.map_err(|_| "its certificates are not PEM")?;
-            certificates.push(Certificate::read(der)?);
+            certificates.push(Certificate::read(&der)?);
         }
         if certificates.is_empty() {
             return Err("it has no certificate".to_owned());
@@ -94,9 +94,9 @@ impl Bundle {
 }
 
 impl Certificate {
-    fn read(der: CertificateDer<'static>) -> Result<Self, String> {
+    fn read(der: &CertificateDer<'static>) -> Result<Self, String> {
         let bad = || "one of its certificates cannot be read".to_owned();
-        let (rest, parsed) = X509Certificate::from_der(&der).map_err(|_| bad())?;
+        let (rest, parsed) = X509Certificate::from_der(der).map_err(|_| bad())?;
         if !rest.is_empty() {
             return Err(bad());
         }

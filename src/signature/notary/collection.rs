@@ -1,10 +1,11 @@
 //! The question that all this is for: is this digest released, and by whom?
 
-use super::key::hex;
+use std::fmt::Write as _;
+
 use super::metadata::Hashes;
 use super::targets::{Targets, is_role};
 use super::{RELEASES, TARGETS};
-use crate::domain::digest::{Algorithm, Digest};
+use crate::domain::digest::{Algorithm, Digest, hex};
 use crate::domain::verdict::{Refusal, RefusalKind};
 use crate::signature::json::shown;
 
@@ -109,7 +110,7 @@ impl Collection {
             text.push_str("; not counted: ");
             text.push_str(first);
             if self.skipped.len() > 1 {
-                text.push_str(&format!(" and {} more roles", self.skipped.len() - 1));
+                let _ = write!(text, " and {} more roles", self.skipped.len() - 1);
             }
         }
         Refusal::new(kind, text)

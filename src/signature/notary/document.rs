@@ -46,9 +46,8 @@ pub(super) struct Head {
 impl Envelope {
     /// Reads a file of at most `max` bytes. Signatures by methods that are not known are left out.
     pub(super) fn read(bytes: &[u8], max: usize, name: &str) -> Result<Self, SignatureError> {
-        let mut tree = match parse_larger(bytes, max, MAX_VALUES, name)? {
-            Json::Object(members) => members,
-            _ => return Err(malformed(format!("{name} is not an object"))),
+        let Json::Object(mut tree) = parse_larger(bytes, max, MAX_VALUES, name)? else {
+            return Err(malformed(format!("{name} is not an object")));
         };
         let signed = tree.remove("signed").unwrap_or(Json::Null);
         signed.object("signed")?;

@@ -12,6 +12,7 @@ use rustls_pki_types::pem::{PemObject as _, SectionKind};
 
 use super::canonical;
 use super::certificate::Bundle;
+use crate::domain::digest::hex;
 use crate::signature::SignatureError;
 use crate::signature::cosign::key::{check_rsa, split_spki};
 use crate::signature::json::{Json, Object, malformed, shown};
@@ -144,15 +145,6 @@ pub(super) fn id_of(kind: &str, public: &str) -> Result<String, SignatureError> 
     let object = [("keytype".to_owned(), text(kind)), ("keyval".to_owned(), Json::Object(values.into()))];
     let canonical = canonical::write(&Json::Object(object.into()))?;
     Ok(hex(digest(&SHA256, &canonical).as_ref()))
-}
-
-/// Lower-case hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// The keys of an object `keys` that these ids name. Ids without a key are left out: they sign nothing.

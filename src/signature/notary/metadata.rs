@@ -8,10 +8,10 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use super::document::{Envelope, Head};
-use super::key::hex;
 use super::role::Role;
 use super::root::Root;
 use super::{MAX_FILE, MAX_UNMEASURED, TARGETS};
+use crate::domain::digest::hex;
 use crate::signature::SignatureError;
 use crate::signature::json::{Json, malformed, shown};
 

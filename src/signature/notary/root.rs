@@ -6,11 +6,12 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use super::authority::Authorities;
 use super::document::{Envelope, Head};
-use super::key::{Key, hex};
+use super::key::Key;
 use super::metadata::{FileMeta, Snapshot, Timestamp};
 use super::role::Role;
 use super::targets::Targets;
 use super::{MAX_UNMEASURED, TARGETS};
+use crate::domain::digest::hex;
 use crate::signature::SignatureError;
 use crate::signature::json::malformed;
 

@@ -22,7 +22,7 @@ pub struct Targets {
     /// `targets` or `targets/<name>`.
     role: String,
     pub(super) head: Head,
-    targets: BTreeMap<String, Hashes>,
+    tags: BTreeMap<String, Hashes>,
     delegations: BTreeMap<String, Delegation>,
 }
 
@@ -60,16 +60,16 @@ impl Targets {
         let signed = envelope.signed("Targets")?;
         let head = Head::read(signed)?;
         head.check(now, &name)?;
-        let mut targets = BTreeMap::new();
+        let mut tags = BTreeMap::new();
         for (target, value) in signed.object("targets")?.members() {
             // A role that speaks of more than it may speaks of the rest for nothing.
             if is_within(target, paths) {
                 let hashes = value.object(target)?.get("hashes").ok_or_else(|| malformed("a target without hashes"))?;
-                targets.insert(target.clone(), Hashes::read(hashes)?);
+                tags.insert(target.clone(), Hashes::read(hashes)?);
             }
         }
         let delegations = read_delegations(&envelope, role, paths)?;
-        Ok(Self { role: role.to_owned(), head, targets, delegations })
+        Ok(Self { role: role.to_owned(), head, tags, delegations })
     }
 
     /// The role that signed it.
@@ -93,11 +93,11 @@ impl Targets {
     }
 
     pub(super) fn target(&self, tag: &str) -> Option<&Hashes> {
-        self.targets.get(tag)
+        self.tags.get(tag)
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = (&str, &Hashes)> {
-        self.targets.iter().map(|(tag, hashes)| (tag.as_str(), hashes))
+        self.tags.iter().map(|(tag, hashes)| (tag.as_str(), hashes))
     }
 }
 

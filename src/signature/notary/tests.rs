@@ -179,7 +179,7 @@ fn files_that_do_not_belong_together_are_refused() {
         "snapshot".to_owned(),
         world.with(&[], |role, v| {
             if role == "snapshot" {
-                v["version"] = 2.into()
+                v["version"] = 2.into();
             }
         })["snapshot"]
             .clone(),
@@ -210,7 +210,7 @@ fn d11_what_has_expired_is_refused_whoever_signed_it() {
     for role in ["snapshot", "timestamp"] {
         let files = world.with(&[], |of, value| {
             if of == role {
-                value["expires"] = "2020-01-01T00:00:00Z".into()
+                value["expires"] = "2020-01-01T00:00:00Z".into();
             }
         });
         assert_eq!(world.say(&files), format!("{role}.json expired on 2020-01-01"));
@@ -468,7 +468,7 @@ fn a_delegation_speaks_for_its_paths_alone() {
     assert_eq!(say(&collection, Some("v2"), "v2", &[]), "Unsigned");
     assert_eq!(say(&collection, None, "v2", &[]), "Unsigned");
     // Nor can it give away what it does not have.
-    let releases = collection.files().find(|targets| targets.role() == RELEASES).unwrap();
+    let holder = collection.files().find(|targets| targets.role() == RELEASES).unwrap();
     let below = targets(1, &[("v1.9", &content("a")), ("v2", &content("b")), ("v1", &content("c"))]);
     let bytes = file(&below, &[&inner]);
     let meta = {
@@ -481,7 +481,7 @@ fn a_delegation_speaks_for_its_paths_alone() {
         let timestamp = root.timestamp(&files["timestamp"], now()).unwrap();
         root.snapshot(&files["snapshot"], &timestamp, now()).unwrap().file("targets/releases/inner").unwrap().clone()
     };
-    let inner = releases.delegation("targets/releases/inner").unwrap().read(&bytes, &meta, now()).unwrap();
+    let inner = holder.delegation("targets/releases/inner").unwrap().read(&bytes, &meta, now()).unwrap();
     assert!(inner.target("v1.9").is_some() && inner.target("v2").is_none() && inner.target("v1").is_none());
 }
 

@@ -26,7 +26,7 @@ struct Trust {
 
 impl Trust {
     fn new(shop: &Shop, repository: &str) -> Self {
-        Self::by(shop, repository, |gun| Keys::new(gun))
+        Self::by(shop, repository, Keys::new)
     }
 
     fn by(shop: &Shop, repository: &str, keys: impl Fn(&str) -> Keys) -> Self {
@@ -348,9 +348,9 @@ struct Secure {
 impl Secure {
     fn open(authority: &Authority, guard: impl Fn(&Seen) -> Option<Reply> + Send + Sync + 'static) -> Self {
         let files: Arc<std::sync::Mutex<BTreeMap<String, Vec<u8>>>> = Arc::default();
-        let served = files.clone();
+        let answers = files.clone();
         let server = Server::tls(2, authority, move |seen| {
-            guard(seen).unwrap_or_else(|| match served.lock().unwrap().get(&seen.target) {
+            guard(seen).unwrap_or_else(|| match answers.lock().unwrap().get(&seen.target) {
                 Some(bytes) => reply(200, bytes.clone()),
                 None => reply(404, ""),
             })

@@ -117,6 +117,8 @@ fn i8_the_webhook_may_what_it_needs_and_nothing_else() {
         "get configmaps elsewhere/any",
         "get serviceaccounts elsewhere/default",
         "watch configmaps podseal-rights/image-validation-webhook-whitelist",
+        "get configmaps podseal-rights/podseal-notary-trust",
+        "update configmaps podseal-rights/podseal-notary-trust",
         "list endpointslices.discovery.k8s.io default",
         "create events.events.k8s.io elsewhere",
         "patch events.events.k8s.io elsewhere/any",
@@ -129,6 +131,9 @@ fn i8_the_webhook_may_what_it_needs_and_nothing_else() {
             "delete secrets podseal-rights/any",
             "create configmaps podseal-rights",
             "watch configmaps podseal-rights/other",
+            "update configmaps podseal-rights/other",
+            "update configmaps elsewhere/podseal-notary-trust",
+            "delete configmaps podseal-rights/podseal-notary-trust",
             "create leases.coordination.k8s.io podseal-rights",
             "patch clusterregistrysecuritypolicies.tmax.io/status -/any",
             "patch validatingwebhookconfigurations.admissionregistration.k8s.io -/podseal-rights",
@@ -153,6 +158,7 @@ fn i8_the_controller_may_what_it_needs_and_nothing_else() {
         "get secrets listed/any",
         "create configmaps podseal-rights",
         "watch configmaps podseal-rights/image-validation-webhook-whitelist",
+        "watch configmaps podseal-rights/podseal-notary-trust",
         "create leases.coordination.k8s.io podseal-rights",
         "update leases.coordination.k8s.io podseal-rights/podseal-rights-controller",
         "list endpointslices.discovery.k8s.io podseal-rights",
@@ -171,6 +177,7 @@ fn i8_the_controller_may_what_it_needs_and_nothing_else() {
             "update leases.coordination.k8s.io podseal-rights/other",
             "update leases.coordination.k8s.io kube-system/kube-scheduler",
             "get serviceaccounts elsewhere/default",
+            "update configmaps podseal-rights/podseal-notary-trust",
             "patch deployments.apps podseal-rights/podseal-rights",
         ],
     ]
@@ -255,7 +262,9 @@ fn i8_h6_podseal_works_as_its_own_accounts_and_stays_away_when_uninstalled() {
     let (webhook, of_webhook) = start(&cluster, name, name);
     // The controller makes the certificate and the whitelist, and nothing is armed before somebody answers.
     eventually("the webhook is ready", || ready(&of_webhook));
-    cluster.wait_for(&["-n", name, "get", "configmap", "image-validation-webhook-whitelist", "-o", "name"], |_| true);
+    for made in ["image-validation-webhook-whitelist", "podseal-notary-trust"] {
+        cluster.wait_for(&["-n", name, "get", "configmap", made, "-o", "name"], |_| true);
+    }
     let held = || {
         let path = "jsonpath={.webhooks[*].failurePolicy}";
         let ran = cluster.kubectl(&["get", "validatingwebhookconfiguration", name, "-o", path]);

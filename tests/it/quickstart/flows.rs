@@ -114,7 +114,7 @@ fn flow_5_notary_that_does_not_speak_for_the_image_leaves_it_to_cosign() {
         &namespace.said(&ran),
         "\
 Error from server (ServiceUnavailable): admission webhook \"pods.podseal.tmax.io\" denied the request: Pod is not valid:
-Notary: Image '127.0.0.1:PORT/k8s-c10f1/unsigned:1' could not be checked: this version of podseal cannot evaluate Notary signatures (spec.containers[0].image; RegistrySecurityPolicy/NAMESPACE/both spec.registries[0])
+Notary: Image '127.0.0.1:PORT/k8s-c10f1/unsigned:1' could not be checked: notary is not used without notaryTrust: set rootKeyIds, caRef or firstUse in the policy (spec.containers[0].image; RegistrySecurityPolicy/NAMESPACE/both spec.registries[0])
 Cosign: Image '127.0.0.1:PORT/k8s-c10f1/unsigned:1' signature is empty: no cosign signature for sha256:DIGEST in 127.0.0.1:PORT/k8s-c10f1/unsigned (spec.containers[0].image; RegistrySecurityPolicy/NAMESPACE/both spec.registries[0])");
 }
 
@@ -198,7 +198,7 @@ spec:
     assert_text(
         &namespace.said(&ran),
         "\
-Warning: spec.registries[0].notary: Notary is not evaluated by this version; give cosignKeyRef or gpgKeyRef as well
+Warning: spec.registries[0].notary: is not used without notaryTrust, which says whose root counts; give it, or cosignKeyRef or gpgKeyRef
 Warning: spec.registries[0].cosignKeyRef: must be k8s://namespace/name of a Secret that holds cosign.pub; until then the images of this entry are denied");
     let filled = sample.replace("<namespace>", &namespace.name).replace("<cosign_key_secret>", "cosign-key");
     let (namespaced, _) = filled.split_once("---").unwrap();
@@ -206,7 +206,7 @@ Warning: spec.registries[0].cosignKeyRef: must be k8s://namespace/name of a Secr
     assert_text(
         &namespace.said(&ran),
         "\
-Warning: spec.registries[0].notary: Notary is not evaluated by this version: until it is, the keys of this entry decide alone",
+Warning: spec.registries[0].notary: is not used without notaryTrust, which says whose root counts: until then the keys of this entry decide alone",
     );
 }
 

@@ -24,7 +24,7 @@ fn i12_j11_nothing_to_check_with_is_not_ready_and_a_key_makes_it_so() {
         assert!(message.contains("spec.registries[0].signCheck: true, but nothing is configured"), "{message}");
         policy.apply("[{registry: r.invalid, signCheck: true, notary: 'https://notary.invalid'}]");
         let message = policy.ready("False", "NoVerifier");
-        assert!(message.contains("spec.registries[0].notary: Notary is not evaluated"), "{message}");
+        assert!(message.contains("spec.registries[0].notary: is not used without notaryTrust"), "{message}");
         policy.apply(&entry(&format!("cosignKeyRef: 'k8s://{namespace}/key'")));
         assert!(policy.ready("True", "Usable").starts_with("every entry can be used"));
     }

@@ -8,6 +8,7 @@
 //!   registry    referrers-registry, Debian's registry, tiny images           store     nginx with a lookaside tree
 //!   signer      gpg homes, skopeo, cosign                                  review    AdmissionReviews without kubectl
 //!   node        a control plane of its own, containerd, kubelet: Pods run, helm  image     built by the Dockerfile
+//!   notary      notary-server and the notary client       proxy     somebody on the way to a server, who lies
 //!   artifacts   blobs and manifests of any content                         opinions  podseal's answers beside others'
 //! ```
 
@@ -20,11 +21,13 @@ pub mod harness;
 pub mod http;
 pub mod image;
 pub mod node;
+pub mod notary;
 pub mod opinions;
 pub mod pki;
 pub mod podseal;
 pub mod ports;
 pub mod process;
+pub mod proxy;
 pub mod registry;
 pub mod review;
 pub mod scratch;

@@ -18,6 +18,8 @@ pub enum Need {
     Gpg,
     /// cosign and openssl, which makes its odder keys.
     Cosign,
+    /// notary-server and the notary client.
+    Notary,
     /// nginx, which serves a lookaside tree.
     Store,
     /// A node that runs Pods: its programs, root, namespaces and control groups.
@@ -42,6 +44,7 @@ impl Need {
             Self::DebianRegistry => &["docker-registry", "crane"],
             Self::Gpg => &["gpg", "gpgconf", "skopeo"],
             Self::Cosign => &["cosign", "openssl"],
+            Self::Notary => &["notary-server", "notary"],
             Self::Store => &["nginx"],
             Self::Node => &[
                 "kube-controller-manager",
