@@ -16,13 +16,12 @@ use super::pod::Credentials;
 use crate::cluster::{Freshness, SecretData};
 use crate::domain::digest::Digest;
 use crate::domain::image::ImageRef;
-use crate::domain::policy::{Entry, GpgCheck, NotaryCheck, NotaryTrust, ObjectRef, PolicyId, SignedCheck};
+use crate::domain::policy::{Entry, GpgCheck, ObjectRef, PolicyId, SignedCheck};
 use crate::domain::scope::HostPattern;
 use crate::domain::verdict::{Cause, Failure, Method, Pass, Refusal, RefusalKind};
 use crate::fault::{Fault, FaultKind};
 use crate::source::access::{Access, Transport};
 use crate::source::lookaside::StoreUrl;
-use crate::source::notary::{NotarySource, NotaryUrl};
 use crate::source::registry::Manifest;
 
 /// How often a review joins or leads a computation before it takes the fault of another one for its own.
@@ -149,7 +148,7 @@ impl Subject<'_> {
         };
         let (notary, authority) = match &check.notary {
             Some(notary) => {
-                let (notary, authority) = self.notary(notary, &access).await;
+                let (notary, authority) = NotaryMaterial::of(self, notary, &access).await;
                 scope = both(scope, notary.credentials());
                 (Some(notary), authority)
             }
@@ -267,32 +266,6 @@ impl Subject<'_> {
         Ok(digest)
     }
 
-    /// How the entry's Notary server is reached, and the hash of the authority that its roots must come from.
-    async fn notary(&self, check: &NotaryCheck, access: &Access) -> (NotaryMaterial, [u8; 32]) {
-        let url = NotaryUrl::from_policy(&check.server)
-            .map_err(|why| Fault::new(FaultKind::Configuration, format!("notary cannot be used: {why}")));
-        let source = url.and_then(|url| NotarySource::new(url, self.image.repository()));
-        let authority = match &check.trust {
-            Some(NotaryTrust::Authority(reference)) => Some(self.certificates(reference).await),
-            _ => None,
-        };
-        let hash = authority.as_ref().and_then(|found| found.as_ref().ok()).map_or([0; 32], |(_, hash)| *hash);
-        let transport = Transport {
-            // Whoever is on the way could put in a root of his own, and it would be remembered.
-            insecure: access.transport.insecure && check.trust != Some(NotaryTrust::FirstUse),
-            // The policy names the server itself, whatever wildcard the registry is named by.
-            guarded: !self.entry.is_cluster(),
-            ..access.transport.clone()
-        };
-        let material = NotaryMaterial {
-            source,
-            access: Access { transport, ..access.clone() },
-            authority: authority.map(|found| found.map(|(pem, _)| pem)),
-            loaded: Arc::default(),
-        };
-        (material, hash)
-    }
-
     /// The store of the policy, else that of registries.d. Only what a namespaced policy names is kept from addresses
     /// such as loopback; a store of the administrator may be anywhere.
     fn store(&self, gpg: &GpgCheck, access: &Access) -> Result<Option<Store>, Cause> {
@@ -338,7 +311,7 @@ impl Subject<'_> {
     }
 
     /// `ca.crt` of a Secret, else of a `ConfigMap`, with the object's hash.
-    async fn certificates(&self, reference: &ObjectRef) -> Result<(Arc<[u8]>, [u8; 32]), Fault> {
+    pub(super) async fn certificates(&self, reference: &ObjectRef) -> Result<(Arc<[u8]>, [u8; 32]), Fault> {
         if !self.may_name(reference) {
             return Err(unusable(reference));
         }

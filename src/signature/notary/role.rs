@@ -21,8 +21,12 @@ impl Role {
     /// Reads `{"keyids": […], "threshold": n}` with the keys that the same file holds. A threshold below one is refused,
     /// or anything would be signed enough.
     pub(super) fn read(role: Object<'_>, keys: Object<'_>) -> Result<Self, SignatureError> {
-        let ids: Vec<String> =
-            strings(role.list("keyids", MAX_KEYS)?).ok_or_else(|| malformed("a key id is no text"))?;
+        let ids = match role.get("keyids") {
+            // A delegation whose keys were all taken away; nobody can sign for it.
+            Some(Json::List(list)) if list.len() <= MAX_KEYS => strings(list),
+            _ => None,
+        };
+        let ids = ids.ok_or_else(|| malformed(format!("a role has no list of at most {MAX_KEYS} key ids")))?;
         let threshold = usize::try_from(role.integer("threshold")?).ok().filter(|threshold| *threshold >= 1);
         let threshold = threshold.ok_or_else(|| malformed("a role has a threshold below 1"))?;
         Ok(Self { keys: key::named(keys, &ids)?, threshold })

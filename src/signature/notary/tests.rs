@@ -512,6 +512,17 @@ fn a_delegation_that_expired_or_lacks_signatures_is_left_out_and_named() {
 }
 
 #[test]
+fn a_delegation_without_keys_spoils_only_itself() {
+    let mut world = World::new();
+    delegate(&mut world.targets, RELEASES, &[], &[""]);
+    let released = targets(1, &[("2", &content("2"))]);
+    let files = world.with(&[(RELEASES, &released, &[&world.keys.targets])], |_, _| {});
+    let collection = load(&files, Pin::Keys(&world.pins()), &[]).unwrap();
+    assert_eq!(say(&collection, Some("1"), "1", &[]), "targets");
+    assert_eq!(say(&collection, Some("2"), "2", &[]), "Unsigned");
+}
+
+#[test]
 fn e42_malformed_files_are_errors() {
     let world = World::new();
     let (good, pins) = (world.files(), world.pins());

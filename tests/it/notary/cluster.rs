@@ -13,6 +13,7 @@ use crate::support::store::{Store, registries_d};
 
 crate::tests! {
     needs [Cluster, Registry, Notary, Cosign, Gpg, Store];
+    the_schema_takes_exactly_one_root_of_trust,
     a10_each_container_of_a_pod_passes_by_its_own_method,
     d11_a_replica_does_not_go_back_to_older_trust_data,
     e20_the_first_root_is_remembered_by_all_replicas_and_another_one_refused,
@@ -20,6 +21,40 @@ crate::tests! {
 
 /// The `ConfigMap` with roots that were seen first.
 const ROOTS: &str = "podseal-notary-trust";
+
+/// Where no webhook looks at policies, the API server itself refuses them.
+fn the_schema_takes_exactly_one_root_of_trust() {
+    let cluster = Cluster::shared();
+    let namespace = cluster.bare_namespace("schema");
+    let apply = |trust: &str| {
+        cluster.apply(&format!(
+            "{{apiVersion: tmax.io/v1, kind: RegistrySecurityPolicy, metadata: {{name: p, namespace: {namespace}}}, \
+             spec: {{registries: [{{registry: r.invalid, signCheck: true, notaryTrust: {trust}}}]}}}}"
+        ))
+    };
+    let id = "0".repeat(64);
+    for good in
+        [format!("{{rootKeyIds: ['{id}']}}"), "{caRef: k8s://a/b}".to_owned(), "{firstUse: true, caRef: ''}".to_owned()]
+    {
+        apply(&good).succeeded();
+    }
+    for (bad, words) in [
+        ("{}".to_owned(), "exactly one of rootKeyIds, caRef and firstUse is required"),
+        ("{caRef: ''}".to_owned(), "exactly one of rootKeyIds, caRef and firstUse is required"),
+        (
+            format!("{{rootKeyIds: ['{id}'], firstUse: true}}"),
+            "exactly one of rootKeyIds, caRef and firstUse is required",
+        ),
+        ("{firstUse: false}".to_owned(), "firstUse can only be true"),
+        ("{rootKeyIds: []}".to_owned(), "should have at least 1 items"),
+        (format!("{{rootKeyIds: ['{}']}}", "0".repeat(63)), "should match"),
+        (format!("{{rootKeyIds: [{}]}}", vec![format!("'{id}'"); 33].join(", ")), "must have at most 32 items"),
+        ("{caRef: a/b}".to_owned(), "should match"),
+    ] {
+        let ran = apply(&bad).failed();
+        assert!(ran.stderr.contains(words), "{bad}: {ran}");
+    }
+}
 
 fn a10_each_container_of_a_pod_passes_by_its_own_method() {
     let (registry, notary, store, gpg) = (Registry::start(), Notary::start(), Store::start(), Gpg::new());
