@@ -68,6 +68,8 @@ const MATRIX: &[&[&str]] = &[
         "podDisruptionBudget=false",
         "networkPolicy.enabled=false",
         "topologySpread=false",
+        "uninstallHooks=false",
+        "webhooks.clientCA.configMap=api-servers",
     ],
     &[
         "image.registry=mirror.local:5000/upstream",

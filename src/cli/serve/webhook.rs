@@ -7,10 +7,11 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::net::TcpListener;
+use tracing::warn;
 
 use super::sources::{SourceFiles, api_server_addresses, follow_api_servers, follow_files, verifier};
 use super::{Base, listen};
-use crate::admission::{Admission, AdmissionConfig};
+use crate::admission::{Admission, AdmissionConfig, Enforcement};
 use crate::cli::args::ServeCommand;
 use crate::cluster::denials::Denials;
 use crate::verify::CacheLimits;
@@ -34,6 +35,7 @@ impl Webhook {
         let serving = Some((cache, addresses));
         let (objects, metrics) = (base.objects.clone(), base.metrics.clone());
         let verifier = Arc::new(verifier(&command.source, &command.decision, serving, objects, metrics.clone())?);
+        metrics.enforcing(command.enforcement == Enforcement::Enforce);
         let admission =
             Admission::new(admission_config(command), verifier.clone(), base.inputs.clone(), metrics.clone());
         let (denials, telling) = denials(command, base);
@@ -101,6 +103,9 @@ fn instance() -> String {
 fn admission_config(command: &ServeCommand) -> AdmissionConfig {
     let decision = &command.decision;
     let own = ["kube-system".to_owned(), decision.own_namespace.clone()];
+    if command.enforcement == Enforcement::Audit {
+        warn!("nothing is enforced (--enforcement audit): what would be denied is admitted, and told");
+    }
     AdmissionConfig {
         exempt_namespaces: own.into_iter().chain(decision.exempt_namespace.iter().cloned()).collect(),
         templates: command.templates,
