@@ -210,6 +210,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.answer().await.expect("an answer")
     }
 
+    /// Kind and payload of the next HTTP/2 frame; `None` when the server closed the connection in order.
+    async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
+        let mut head = [0; 9];
+        match self.0.read_exact(&mut head).await {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return None,
+            read => read.unwrap(),
+        };
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; usize::try_from(length).unwrap()];
+        self.0.read_exact(&mut payload).await.unwrap();
+        Some((head[3], payload))
+    }
+
     /// Status and body of the next answer; `None` when the server closed the connection.
     async fn answer(&mut self) -> Option<(StatusCode, String)> {
         tokio::time::timeout(WAIT, self.read_answer()).await.expect("the server neither answers nor closes")
@@ -554,6 +567,43 @@ async fn a_drain_turns_unready_then_refuses_connections_and_finishes_what_is_in_
     release.notify_one();
     assert_eq!(in_flight.answer().await.unwrap().1, "waited");
     tokio::time::timeout(WAIT, running.server).await.unwrap().unwrap();
+}
+
+/// The API server may have a request on its way while it is told that the connection ends. A socket that were gone then
+/// would answer with a reset, and the client would never read that it may ask another replica.
+#[tokio::test]
+async fn a_drain_is_heard_by_a_client_that_has_just_sent_a_request() {
+    const GOAWAY: u8 = 7;
+    const PING: u8 = 6;
+    let running = start_tls(small(), Timing { drain_delay: Duration::ZERO, ..quick() }).await;
+    let mut client = running.connect_with(running.ca.client(None, &["h2"])).await.unwrap();
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    client.0.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+    assert_eq!(client.frame().await.unwrap().0, 4, "SETTINGS comes first");
+    running.stop.send(()).unwrap();
+    let ping = loop {
+        let (kind, payload) = client.frame().await.unwrap();
+        if kind == PING {
+            break payload;
+        }
+    };
+    client.0.write_all(&[&[0, 0, 8, PING, 1, 0, 0, 0, 0], &ping[..]].concat()).await.unwrap();
+    client.0.flush().await.unwrap();
+    // The server has nothing more to do by now, and this client has not read so yet: it asks (:method POST), twice, since
+    // the first of two is what a reset answers.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for stream in [1, 3] {
+        client.0.write_all(&[0, 0, 1, 1, 4, 0, 0, 0, stream, 0x83]).await.expect("the connection is still there");
+        client.0.flush().await.expect("the connection is still there");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut last = None;
+    while let Some((kind, payload)) = client.frame().await {
+        last = (kind == GOAWAY).then_some(payload).or(last);
+    }
+    assert_eq!(last.expect("it says that it goes")[..4], [0; 4], "no request was accepted: all may be asked elsewhere");
+    drop(client);
+    tokio::time::timeout(Duration::from_secs(1), running.server).await.expect("it ends with its client").unwrap();
 }
 
 #[tokio::test]
