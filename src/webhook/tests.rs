@@ -173,9 +173,7 @@ async fn start_tls(limits: Limits, timing: Timing) -> Running {
 
 impl Running {
     async fn connect_with(&self, config: rustls::ClientConfig) -> io::Result<Client<TlsStream<TcpStream>>> {
-        let stream = TcpStream::connect(self.address).await?;
-        let name = ServerName::try_from(HOST).unwrap();
-        Ok(Client(TlsConnector::from(Arc::new(config)).connect(name, stream).await?))
+        connect_to(self.address, config).await
     }
 
     async fn connect(&self) -> Client<TlsStream<TcpStream>> {
@@ -189,6 +187,12 @@ impl Running {
     fn counts(&self, line: &str) -> bool {
         self.metrics.encode().lines().any(|found| found == line)
     }
+}
+
+async fn connect_to(address: SocketAddr, config: rustls::ClientConfig) -> io::Result<Client<TlsStream<TcpStream>>> {
+    let stream = TcpStream::connect(address).await?;
+    let name = ServerName::try_from(HOST).unwrap();
+    Ok(Client(TlsConnector::from(Arc::new(config)).connect(name, stream).await?))
 }
 
 /// HTTP/1.1 by hand.
@@ -549,17 +553,15 @@ async fn a_drain_turns_unready_then_refuses_connections_and_finishes_what_is_in_
     let mut in_flight = running.connect().await;
     let mut idle = running.connect().await;
     assert_eq!(idle.get("/readyz").await.0, StatusCode::OK);
+    let mut asking = running.connect().await;
     in_flight.send(&post_of("/validate", "application/json", "wait")).await;
     entered.notified().await;
     running.stop.send(()).unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
-    let (status, text) = idle.get("/readyz").await;
+    let (status, text) = asking.get("/readyz").await;
     assert_eq!((status, text.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "not ready: shutting down\n"));
     // Endpoints still lead here, so new connections are still answered.
-    let config = running.ca.client(None, &["http/1.1"]);
-    let stream = TcpStream::connect(running.address).await.unwrap();
-    let name = ServerName::try_from(HOST).unwrap();
-    let mut new = Client(TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap());
+    let mut new = connect_to(running.address, running.ca.client(None, &["http/1.1"])).await.unwrap();
     assert_eq!(new.post("/validate", "{}").await.0, StatusCode::OK);
     assert_eq!(idle.answer().await, None, "idle connections are closed");
     assert!(TcpStream::connect(running.address).await.is_err(), "nobody listens");
@@ -569,8 +571,41 @@ async fn a_drain_turns_unready_then_refuses_connections_and_finishes_what_is_in_
     tokio::time::timeout(WAIT, running.server).await.unwrap().unwrap();
 }
 
-/// The API server may have a request on its way while it is told that the connection ends. A socket that were gone then
-/// would answer with a reset, and the client would never read that it may ask another replica.
+/// A client of HTTP/1.1, such as an API server, that sends a review on a connection which is closed at that moment does not
+/// ask again. Before the drain ends idle connections, answers have ended those in use.
+#[tokio::test]
+async fn while_it_drains_each_answer_ends_its_connection() {
+    let running = start_tls(small(), Timing { drain_delay: Duration::from_secs(60), ..quick() }).await;
+    let [entered, release, _] = running.puppet.clone();
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = running.connect().await;
+        // Twice: neither of them is the last.
+        assert_eq!(client.post("/validate", "{}").await.0, StatusCode::OK);
+        assert_eq!(client.post("/validate", "{}").await.0, StatusCode::OK);
+        clients.push(client);
+    }
+    let [mut in_flight, mut idle] = <[_; 2]>::try_from(clients).ok().unwrap();
+    in_flight.send(&post_of("/validate", "application/json", "wait")).await;
+    entered.notified().await;
+    running.stop.send(()).unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    release.notify_one();
+    let mut new = connect_to(running.address, running.ca.client(None, &["http/1.1"])).await.unwrap();
+    for client in [&mut idle, &mut new] {
+        client.send(&post_of("/validate", "application/json", "{}")).await;
+    }
+    for client in [in_flight, idle, new] {
+        let Client(mut stream) = client;
+        let mut text = String::new();
+        tokio::time::timeout(WAIT, stream.read_to_string(&mut text)).await.expect("it is closed").unwrap();
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.contains("\r\nconnection: close\r\n"), "{text}");
+    }
+    assert!(!running.server.is_finished());
+}
+
+/// A client of HTTP/2 may have a request on its way while it is told that the connection ends. A socket that were gone
+/// then would answer with a reset, and the client would never read that it may ask another replica.
 #[tokio::test]
 async fn a_drain_is_heard_by_a_client_that_has_just_sent_a_request() {
     const GOAWAY: u8 = 7;
