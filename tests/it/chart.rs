@@ -6,6 +6,7 @@ mod conditions;
 mod generated;
 mod lifecycle;
 mod linted;
+mod listed;
 mod people;
 mod recovery;
 mod rendered;
@@ -31,6 +32,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         lifecycle::trials(),
         conditions::trials(),
         rights::trials(),
+        listed::trials(),
         people::trials(),
         upgrade::trials(),
         recovery::trials(),
