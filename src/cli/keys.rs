@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::args::{ClusterArguments, Format, KeysAction, KeysCommand, KeysList, KeysRemove, LogFormat};
 use super::output::{complain, print};
 use super::runtime;
+use crate::cluster::describe;
 use crate::cluster::objects::SYNCED_KEY_PREFIX;
 use crate::controller::keys::{self, Directory, Files, HeldKey, KeyName, Live, Row, State};
 
@@ -46,7 +47,7 @@ async fn secrets(arguments: &ClusterArguments) -> Result<Api<Secret>, String> {
 
 async fn answered<T>(what: &str, asking: impl Future<Output = Result<T, kube::Error>>) -> Result<T, String> {
     match timeout(PATIENCE, asking).await {
-        Ok(answer) => answer.map_err(|error| format!("{what}: {error}")),
+        Ok(answer) => answer.map_err(|error| format!("{what}: {}", describe(&error))),
         Err(_) => Err(format!("{what}: the API server does not answer")),
     }
 }

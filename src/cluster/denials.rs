@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use self::series::{Series, Step, Taken};
+use super::describe;
 use super::events::{About, Publisher, Saying, note};
 use crate::telemetry::{Metrics, Told};
 
@@ -231,7 +232,7 @@ impl Worker {
                 }
                 self.series.sent(step.key(), name, Instant::now());
             }
-            Ok(Err(error)) => self.failed(&step, &error.to_string()),
+            Ok(Err(error)) => self.failed(&step, &describe(&error)),
             Err(_) => self.failed(&step, "the API server did not answer in time"),
         }
     }

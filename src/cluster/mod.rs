@@ -21,3 +21,15 @@ pub mod watch;
 
 pub use objects::{Freshness, Objects, SecretData};
 pub use snapshot::{Inputs, Snapshot};
+
+/// What the API server or the way to it has against a request, in one line: its own message, or every cause.
+pub fn describe(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        return if status.message.is_empty() {
+            format!("the API server answered {} {}", status.code, status.reason)
+        } else {
+            status.message.clone()
+        };
+    }
+    crate::fault::causes(error)
+}

@@ -2,25 +2,12 @@
 
 use std::time::Duration;
 
-use kube::Error;
 use tokio::time::Instant;
 
-use crate::fault::causes;
+pub use crate::cluster::describe;
 
 /// How long the same trouble is not told again.
 const REST: Duration = Duration::from_secs(60);
-
-/// What the API server or the way to it has against a request, in one line: its own message, or every cause.
-pub fn describe(error: &Error) -> String {
-    if let Error::Api(status) = error {
-        return if status.message.is_empty() {
-            format!("the API server answered {} {}", status.code, status.reason)
-        } else {
-            status.message.clone()
-        };
-    }
-    causes(error)
-}
 
 /// Lets the same text pass once a minute.
 #[derive(Debug, Default)]
@@ -51,6 +38,8 @@ impl Quiet {
 
 #[cfg(test)]
 mod tests {
+    use kube::Error;
+
     use super::*;
 
     #[test]

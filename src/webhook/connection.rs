@@ -19,7 +19,8 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::{TowerToHyperService, TowerToHyperServiceFuture};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::time::timeout;
 
 /// Requests at once on one HTTP/2 connection. The API server opens further connections beyond it.
 const MAX_STREAMS: u32 = 250;
@@ -30,6 +31,9 @@ const MAX_HTTP1_BUFFER: usize = 64 * 1024;
 /// A peer that vanished without a word is found by pings.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For the client's side of a connection that was closed in order.
+const LINGER: Duration = Duration::from_secs(2);
 
 const STAY: u8 = 0;
 const CLOSE: u8 = 1;
@@ -105,16 +109,19 @@ impl Protocols {
     }
 
     /// Speaks HTTP/1.1, or HTTP/2 if that was agreed on in the handshake, until the connection ends.
-    pub(super) async fn speak<S>(&self, stream: S, is_http2: bool, router: Router, control: &Arc<Control>)
+    pub(super) async fn speak<S>(&self, mut stream: S, is_http2: bool, router: Router, control: &Arc<Control>)
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let service = Noting { router: TowerToHyperService::new(router), control: Arc::clone(control) };
-        let stream = TokioIo::new(stream);
+        let io = TokioIo::new(&mut stream);
         if is_http2 {
-            follow(self.http2.serve_connection(stream, service), control).await;
+            follow(self.http2.serve_connection(io, service), control).await;
         } else {
-            follow(self.http1.serve_connection(stream, service), control).await;
+            follow(self.http1.serve_connection(io, service), control).await;
+        }
+        if control.order.load(Ordering::Acquire) == CLOSE {
+            linger(stream).await;
         }
     }
 }
@@ -143,7 +150,7 @@ trait Finish: Future<Output = hyper::Result<()>> {
 
 impl<S> Finish for http1::Connection<TokioIo<S>, Noting>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     fn finish(self: Pin<&mut Self>) {
         self.graceful_shutdown();
@@ -152,7 +159,7 @@ where
 
 impl<S> Finish for http2::Connection<TokioIo<S>, Noting, TokioExecutor>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     fn finish(self: Pin<&mut Self>) {
         self.graceful_shutdown();
@@ -183,5 +190,18 @@ async fn follow(connection: impl Finish, control: &Control) {
     .await;
     if let Err(error) = result {
         tracing::debug!(%error, "a connection broke");
+    }
+}
+
+/// Reads on, and answers nothing, until the client has closed its side as well.
+///
+/// A client may send a request before it has read that the connection closes. Were the socket gone by then, the reset
+/// that answers would throw away the very `GOAWAY` which tells the client that it may ask again elsewhere: the request,
+/// a review, would have failed. The bytes themselves need no answer, for what was not accepted was not judged.
+async fn linger(mut stream: impl AsyncRead + Unpin) {
+    let mut rest = vec![0; 4096];
+    let ended = async { while matches!(stream.read(&mut rest).await, Ok(1..)) {} };
+    if timeout(LINGER, ended).await.is_err() {
+        tracing::debug!("a client did not close its side of a connection");
     }
 }

@@ -37,7 +37,7 @@ use crate::admission::{Admission, Answer, Question};
 use crate::telemetry::Metrics;
 
 pub use self::budget::{Budget, parse_go_duration};
-use self::router::bare_probes;
+use self::router::{bare_probes, with_farewell};
 pub use self::router::{probes, router};
 pub use self::serve::{Routes, Timing, serve};
 pub use self::tls::Tls;

@@ -7,6 +7,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::Bytes;
@@ -123,12 +124,33 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 fn refuse_body(error: BodyError, version: Version) -> Response {
     tracing::warn!(%error, "refused a request body");
-    let mut response = text(error.status(), format!("{error}\n"));
-    // The rest of the body is not waited for, so the connection can carry nothing more. HTTP/2 resets the stream.
+    // The rest of the body is not waited for, so the connection can carry nothing more.
+    last_of_connection(text(error.status(), format!("{error}\n")), version)
+}
+
+/// Tells the client that this answer is the last on its connection. HTTP/2 has frames of its own for it.
+fn last_of_connection(mut response: Response, version: Version) -> Response {
     if version < Version::HTTP_2 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// The same routes, but that while the process is about to end each answer is the last on its connection.
+///
+/// API servers ask webhooks by HTTP/1.1, and do not ask again when a connection that they have just sent a review on is
+/// closed: the review fails. So it is the answer that ends a connection, not the end of the drain, which finds only those
+/// that nobody has used for as long as the drain was delayed.
+pub(super) fn with_farewell(routes: Router, draining: &Arc<AtomicBool>) -> Router {
+    let draining = Arc::clone(draining);
+    routes.layer(middleware::from_fn(move |request: Request, next: Next| {
+        let draining = Arc::clone(&draining);
+        async move {
+            let version = request.version();
+            let response = next.run(request).await;
+            if draining.load(Ordering::Acquire) { last_of_connection(response, version) } else { response }
+        }
+    }))
 }
 
 async fn readyz<R: Reviewer>(State(app): State<App<R>>) -> Response {

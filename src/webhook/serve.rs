@@ -4,7 +4,8 @@
 //! - ALPN says which protocol comes, so nothing has to be sniffed and buffered from the stream, and a client that
 //!   agrees on HTTP/2 and then says nothing is found by the same rule as every other quiet one;
 //! - the number of connections is bounded, and idle ones are closed;
-//! - a drain has three steps: not ready, then no new connections, then no new requests;
+//! - a drain has three steps: not ready, and every answer ends its connection; then no new connections; then no new
+//!   requests;
 //! - with a client CA, who shows no certificate is answered by the probes alone.
 //!
 //! Memory and time per connection are bounded in [`super::connection`].
@@ -25,7 +26,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::connection::{Control, Ended, Protocols};
 use super::tls::Tls;
-use super::{App, Gate, Reviewer, bare_probes, probes, router};
+use super::{App, Gate, Reviewer, bare_probes, probes, router, with_farewell};
 use crate::telemetry::Metrics;
 
 /// The times and the number of connections of a listener.
@@ -77,19 +78,20 @@ pub struct Routes {
 impl Routes {
     /// Reviews and probes of this app.
     pub fn new<R: Reviewer>(app: &App<R>) -> Self {
-        Self { reviews: router(app), probes: probes(app), draining: Arc::clone(&app.0.draining) }
+        let draining = Arc::clone(&app.0.draining);
+        Self { reviews: with_farewell(router(app), &draining), probes: with_farewell(probes(app), &draining), draining }
     }
 
     /// The probes alone, of a process that answers no reviews.
     pub fn of_probes(gate: Gate, metrics: Arc<Metrics>) -> Self {
         let draining = Arc::new(AtomicBool::new(false));
-        let probes = bare_probes(gate, metrics, Arc::clone(&draining));
+        let probes = with_farewell(bare_probes(gate, metrics, Arc::clone(&draining)), &draining);
         Self { reviews: probes.clone(), probes, draining }
     }
 }
 
-/// Serves until `shutdown` and through the drain that follows: readiness turns to 503, after a delay no connection is
-/// accepted, then what is in flight is finished, up to a limit of time.
+/// Serves until `shutdown` and through the drain that follows: readiness turns to 503 and answers end their connections,
+/// after a delay no connection is accepted, then what is in flight is finished, up to a limit of time.
 ///
 /// Without `tls` the listener speaks plain HTTP and answers the probes alone.
 pub async fn serve(

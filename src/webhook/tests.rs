@@ -173,9 +173,7 @@ async fn start_tls(limits: Limits, timing: Timing) -> Running {
 
 impl Running {
     async fn connect_with(&self, config: rustls::ClientConfig) -> io::Result<Client<TlsStream<TcpStream>>> {
-        let stream = TcpStream::connect(self.address).await?;
-        let name = ServerName::try_from(HOST).unwrap();
-        Ok(Client(TlsConnector::from(Arc::new(config)).connect(name, stream).await?))
+        connect_to(self.address, config).await
     }
 
     async fn connect(&self) -> Client<TlsStream<TcpStream>> {
@@ -189,6 +187,12 @@ impl Running {
     fn counts(&self, line: &str) -> bool {
         self.metrics.encode().lines().any(|found| found == line)
     }
+}
+
+async fn connect_to(address: SocketAddr, config: rustls::ClientConfig) -> io::Result<Client<TlsStream<TcpStream>>> {
+    let stream = TcpStream::connect(address).await?;
+    let name = ServerName::try_from(HOST).unwrap();
+    Ok(Client(TlsConnector::from(Arc::new(config)).connect(name, stream).await?))
 }
 
 /// HTTP/1.1 by hand.
@@ -208,6 +212,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     async fn get(&mut self, path: &str) -> (StatusCode, String) {
         self.send(&format!("GET {path} HTTP/1.1\r\nhost: {HOST}\r\n\r\n")).await;
         self.answer().await.expect("an answer")
+    }
+
+    /// Kind and payload of the next HTTP/2 frame; `None` when the server closed the connection in order.
+    async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
+        let mut head = [0; 9];
+        match self.0.read_exact(&mut head).await {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return None,
+            read => read.unwrap(),
+        };
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; usize::try_from(length).unwrap()];
+        self.0.read_exact(&mut payload).await.unwrap();
+        Some((head[3], payload))
     }
 
     /// Status and body of the next answer; `None` when the server closed the connection.
@@ -536,17 +553,15 @@ async fn a_drain_turns_unready_then_refuses_connections_and_finishes_what_is_in_
     let mut in_flight = running.connect().await;
     let mut idle = running.connect().await;
     assert_eq!(idle.get("/readyz").await.0, StatusCode::OK);
+    let mut asking = running.connect().await;
     in_flight.send(&post_of("/validate", "application/json", "wait")).await;
     entered.notified().await;
     running.stop.send(()).unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
-    let (status, text) = idle.get("/readyz").await;
+    let (status, text) = asking.get("/readyz").await;
     assert_eq!((status, text.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "not ready: shutting down\n"));
     // Endpoints still lead here, so new connections are still answered.
-    let config = running.ca.client(None, &["http/1.1"]);
-    let stream = TcpStream::connect(running.address).await.unwrap();
-    let name = ServerName::try_from(HOST).unwrap();
-    let mut new = Client(TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap());
+    let mut new = connect_to(running.address, running.ca.client(None, &["http/1.1"])).await.unwrap();
     assert_eq!(new.post("/validate", "{}").await.0, StatusCode::OK);
     assert_eq!(idle.answer().await, None, "idle connections are closed");
     assert!(TcpStream::connect(running.address).await.is_err(), "nobody listens");
@@ -554,6 +569,76 @@ async fn a_drain_turns_unready_then_refuses_connections_and_finishes_what_is_in_
     release.notify_one();
     assert_eq!(in_flight.answer().await.unwrap().1, "waited");
     tokio::time::timeout(WAIT, running.server).await.unwrap().unwrap();
+}
+
+/// A client of HTTP/1.1, such as an API server, that sends a review on a connection which is closed at that moment does not
+/// ask again. Before the drain ends idle connections, answers have ended those in use.
+#[tokio::test]
+async fn while_it_drains_each_answer_ends_its_connection() {
+    let running = start_tls(small(), Timing { drain_delay: Duration::from_secs(60), ..quick() }).await;
+    let [entered, release, _] = running.puppet.clone();
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = running.connect().await;
+        // Twice: neither of them is the last.
+        assert_eq!(client.post("/validate", "{}").await.0, StatusCode::OK);
+        assert_eq!(client.post("/validate", "{}").await.0, StatusCode::OK);
+        clients.push(client);
+    }
+    let [mut in_flight, mut idle] = <[_; 2]>::try_from(clients).ok().unwrap();
+    in_flight.send(&post_of("/validate", "application/json", "wait")).await;
+    entered.notified().await;
+    running.stop.send(()).unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    release.notify_one();
+    let mut new = connect_to(running.address, running.ca.client(None, &["http/1.1"])).await.unwrap();
+    for client in [&mut idle, &mut new] {
+        client.send(&post_of("/validate", "application/json", "{}")).await;
+    }
+    for client in [in_flight, idle, new] {
+        let Client(mut stream) = client;
+        let mut text = String::new();
+        tokio::time::timeout(WAIT, stream.read_to_string(&mut text)).await.expect("it is closed").unwrap();
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.contains("\r\nconnection: close\r\n"), "{text}");
+    }
+    assert!(!running.server.is_finished());
+}
+
+/// A client of HTTP/2 may have a request on its way while it is told that the connection ends. A socket that were gone
+/// then would answer with a reset, and the client would never read that it may ask another replica.
+#[tokio::test]
+async fn a_drain_is_heard_by_a_client_that_has_just_sent_a_request() {
+    const GOAWAY: u8 = 7;
+    const PING: u8 = 6;
+    let running = start_tls(small(), Timing { drain_delay: Duration::ZERO, ..quick() }).await;
+    let mut client = running.connect_with(running.ca.client(None, &["h2"])).await.unwrap();
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    client.0.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+    assert_eq!(client.frame().await.unwrap().0, 4, "SETTINGS comes first");
+    running.stop.send(()).unwrap();
+    let ping = loop {
+        let (kind, payload) = client.frame().await.unwrap();
+        if kind == PING {
+            break payload;
+        }
+    };
+    client.0.write_all(&[&[0, 0, 8, PING, 1, 0, 0, 0, 0], &ping[..]].concat()).await.unwrap();
+    client.0.flush().await.unwrap();
+    // The server has nothing more to do by now, and this client has not read so yet: it asks (:method POST), twice, since
+    // the first of two is what a reset answers.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for stream in [1, 3] {
+        client.0.write_all(&[0, 0, 1, 1, 4, 0, 0, 0, stream, 0x83]).await.expect("the connection is still there");
+        client.0.flush().await.expect("the connection is still there");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut last = None;
+    while let Some((kind, payload)) = client.frame().await {
+        last = (kind == GOAWAY).then_some(payload).or(last);
+    }
+    assert_eq!(last.expect("it says that it goes")[..4], [0; 4], "no request was accepted: all may be asked elsewhere");
+    drop(client);
+    tokio::time::timeout(Duration::from_secs(1), running.server).await.expect("it ends with its client").unwrap();
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod conditions;
 mod generated;
 mod lifecycle;
 mod linted;
+mod listed;
 mod people;
 mod recovery;
 mod rendered;
@@ -31,6 +32,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         lifecycle::trials(),
         conditions::trials(),
         rights::trials(),
+        listed::trials(),
         people::trials(),
         upgrade::trials(),
         recovery::trials(),
@@ -68,6 +70,8 @@ const MATRIX: &[&[&str]] = &[
         "podDisruptionBudget=false",
         "networkPolicy.enabled=false",
         "topologySpread=false",
+        "uninstallHooks=false",
+        "webhooks.clientCA.configMap=api-servers",
     ],
     &[
         "image.registry=mirror.local:5000/upstream",

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::net::TcpListener;
+use tracing::warn;
 
 use super::sources::{SourceFiles, api_server_addresses, follow_api_servers, follow_files, verifier};
 use super::{Base, listen};
-use crate::admission::{Admission, AdmissionConfig};
+use crate::admission::{Admission, AdmissionConfig, Enforcement};
 use crate::cli::args::ServeCommand;
 use crate::cluster::denials::Denials;
 use crate::cluster::roots::ClusterRoots;
@@ -37,6 +38,7 @@ impl Webhook {
         let verifier = verifier(&command.source, &command.decision, serving, objects, metrics.clone())?;
         let roots = ClusterRoots::new(base.client.clone(), &base.namespace);
         let verifier = Arc::new(verifier.with_roots(Arc::new(roots)));
+        metrics.enforcing(command.enforcement == Enforcement::Enforce);
         let admission =
             Admission::new(admission_config(command), verifier.clone(), base.inputs.clone(), metrics.clone());
         let (denials, telling) = denials(command, base);
@@ -104,6 +106,9 @@ fn instance() -> String {
 fn admission_config(command: &ServeCommand) -> AdmissionConfig {
     let decision = &command.decision;
     let own = ["kube-system".to_owned(), decision.own_namespace.clone()];
+    if command.enforcement == Enforcement::Audit {
+        warn!("nothing is enforced (--enforcement audit): what would be denied is admitted, and told");
+    }
     AdmissionConfig {
         exempt_namespaces: own.into_iter().chain(decision.exempt_namespace.iter().cloned()).collect(),
         templates: command.templates,

@@ -11,8 +11,9 @@ use tokio::time::Instant;
 
 use super::{About, Saying};
 
-/// Series that are known at the same time, at most.
+/// Series that are known at the same time, at most: of all, and of one namespace, whose oldest makes room for its next.
 const MAX_SERIES: usize = 2048;
+const MAX_OF_NAMESPACE: usize = 128;
 /// A series that was not repeated for so long has ended. Events themselves are kept for an hour.
 const IDLE: Duration = Duration::from_secs(600);
 /// Between two updates of one Event.
@@ -102,9 +103,10 @@ impl Series {
             one.last = now;
             return Taken::Counted;
         }
-        if self.known.len() >= MAX_SERIES || !self.allow(&key.0.namespace, now) {
+        if !self.allow(&key.0.namespace, now) {
             return Taken::Limited;
         }
+        self.make_room(&key.0.namespace);
         self.known.insert(key.clone(), One { name: String::new(), count: 1, told: 1, last: now, sent: now });
         Taken::New(Step::Create(key))
     }
@@ -140,6 +142,20 @@ impl Series {
             }
         }
         steps
+    }
+
+    /// Forgets the series that has been silent for longest, of a namespace that has its share, else of all. One that is
+    /// forgotten is told anew when it comes again; a full table that took nobody new would keep everybody else silent.
+    fn make_room(&mut self, namespace: &str) {
+        let own = self.known.keys().filter(|key| key.0.namespace == namespace).count();
+        let from = if own >= MAX_OF_NAMESPACE { Some(namespace) } else { None };
+        if from.is_none() && self.known.len() < MAX_SERIES {
+            return;
+        }
+        let theirs = self.known.iter().filter(|(key, _)| from.is_none_or(|namespace| key.0.namespace == namespace));
+        if let Some(oldest) = theirs.min_by_key(|(_, one)| one.last).map(|(key, _)| key.clone()) {
+            self.known.remove(&oldest);
+        }
     }
 
     /// Takes one from the namespace's bucket and one from that of all, if both have one. The number of buckets is bounded

@@ -104,6 +104,31 @@ fn a_namespace_that_is_denied_all_the_time_is_told_so_often_and_takes_nothing_fr
 }
 
 #[test]
+fn whoever_fills_the_memory_makes_room_for_everybody_else() {
+    let (mut series, mut now) = (Series::new(), Instant::now());
+    let tenth = Duration::from_millis(100);
+    for i in 0..2048 {
+        now += tenth;
+        let namespace = format!("crowd-{}", i / 18);
+        assert!(matches!(take(&mut series, &denial(&namespace, None, &i.to_string()), now), Taken::New(_)), "{i}");
+    }
+    assert!(matches!(take(&mut series, &denial("fresh", None, "m"), now + tenth), Taken::New(_)));
+    assert_eq!(take(&mut series, &denial("fresh", None, "m"), now + tenth), Taken::Counted);
+    // The one that was silent for longest is news again, the latest is not.
+    assert_eq!(take(&mut series, &denial("crowd-113", None, "2047"), now + tenth), Taken::Counted);
+    now += tenth * 2;
+    assert!(matches!(take(&mut series, &denial("crowd-0", None, "0"), now), Taken::New(_)));
+    // A namespace has its own share, however slowly it takes it.
+    let mut series = Series::new();
+    for i in 0..=128 {
+        now += Duration::from_secs(6);
+        assert!(matches!(take(&mut series, &denial("slow", None, &i.to_string()), now), Taken::New(_)), "{i}");
+    }
+    assert!(matches!(take(&mut series, &denial("slow", None, "0"), now + Duration::from_secs(6)), Taken::New(_)));
+    assert_eq!(take(&mut series, &denial("slow", None, "128"), now), Taken::Counted);
+}
+
+#[test]
 fn an_event_that_could_not_be_written_is_tried_again_with_the_next_denial() {
     let (mut series, now) = (Series::new(), Instant::now());
     let Taken::New(step) = take(&mut series, &denial("team", None, "m"), now) else { panic!("not new") };

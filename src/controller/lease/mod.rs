@@ -101,7 +101,7 @@ impl Candidate {
             };
             // The work is dropped by now.
             self.fence.close();
-            self.context.metrics.controller.leader(false);
+            self.context.metrics.leads_no_more();
             if stop {
                 self.release(held).await;
                 return;

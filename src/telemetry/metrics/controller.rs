@@ -53,6 +53,13 @@ impl ControllerMetrics {
         self.leader.set(i64::from(leads));
     }
 
+    pub(super) fn leads_no_more(&self) {
+        self.leader(false);
+        for gauge in &self.crd_outdated {
+            gauge.set(0);
+        }
+    }
+
     /// Whether the webhook configurations hold what they should.
     pub fn armed(&self, armed: bool) {
         self.armed.set(i64::from(armed));

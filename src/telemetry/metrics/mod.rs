@@ -135,6 +135,7 @@ pub struct Metrics {
     registry: Registry,
     reviews: [Counter; ENDINGS.len()],
     review_duration: Timing,
+    enforcing: Gauge,
     would_deny: [Counter; ENDINGS.len()],
     pins: [Counter; PINNINGS.len()],
     pin_duration: Timing,
@@ -177,6 +178,11 @@ impl Metrics {
                 vec![("outcome", ENDINGS[i].label())]
             }),
             review_duration: single(r, "podseal_review_duration_seconds", "Time from request to answer."),
+            enforcing: single(
+                r,
+                "podseal_enforcing",
+                "1 where denials are enforced, 0 where they are only told, and in a controller.",
+            ),
             would_deny: family(r, "podseal_would_deny", "Admitted only because nothing is enforced.", |i| {
                 vec![("outcome", ENDINGS[i].label())]
             }),
@@ -224,6 +230,11 @@ impl Metrics {
     pub fn review(&self, ending: Ending, elapsed: Duration) {
         self.reviews[ending as usize].inc();
         self.review_duration.observe(elapsed);
+    }
+
+    /// Whether denials are enforced by this process, or only told.
+    pub fn enforcing(&self, enforcing: bool) {
+        self.enforcing.set(i64::from(enforcing));
     }
 
     /// One review that was admitted only because nothing is enforced, and how it would have ended.
@@ -306,6 +317,14 @@ impl Metrics {
     /// When an own certificate (`webhook`, `ca`) expires, in seconds since 1970.
     pub fn certificate_expiry(&self, which: &'static str, seconds: f64) {
         self.certificates.get_or_create(&vec![("certificate", which)]).set(seconds);
+    }
+
+    /// This replica led and does so no more: another one tells now what only a leader knows.
+    pub fn leads_no_more(&self) {
+        self.controller.leads_no_more();
+        for which in ["ca", "leaf"] {
+            self.certificates.remove(&vec![("certificate", which)]);
+        }
     }
 
     /// Number of policy objects with problems, bad whitelist lines, policies and whitelist lines in force.

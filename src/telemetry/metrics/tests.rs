@@ -23,8 +23,12 @@ fn the_text_holds_what_was_counted() {
     metrics.inventory(4, 3, 2, 1);
     metrics.watch("secrets", true);
     metrics.certificate_expiry("webhook", 1_800_000_000.0);
+    metrics.certificate_expiry("leaf", 1.0);
+    metrics.controller.crd_outdated("registrysecuritypolicies", true);
+    metrics.leads_no_more();
     metrics.key("AB", "Secret/a\"b\n", Some(17.0));
     metrics.key("CD", "x", None);
+    metrics.enforcing(true);
     let text = metrics.encode();
     for line in [
         "podseal_reviews_total{outcome=\"denied\"} 1",
@@ -50,6 +54,7 @@ fn the_text_holds_what_was_counted() {
         "podseal_whitelist_bad_lines 1",
         "podseal_watch_synced{resource=\"secrets\"} 1",
         "podseal_certificate_expiry_timestamp_seconds{certificate=\"webhook\"} 1800000000.0",
+        "podseal_enforcing 1",
         "podseal_keys 2",
         "podseal_key_expiry_timestamp_seconds{key=\"AB\",source=\"Secret/a\\\"b?\"} 17.0",
         concat!("podseal_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
@@ -57,6 +62,10 @@ fn the_text_holds_what_was_counted() {
     ] {
         assert!(text.lines().any(|found| found == line), "missing {line} in\n{text}");
     }
+    assert!(
+        !text.contains("certificate=\"leaf\"")
+            && !text.contains("podseal_crd_outdated{crd=\"registrysecuritypolicies\"} 1")
+    );
 }
 
 #[test]

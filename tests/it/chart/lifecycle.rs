@@ -13,6 +13,7 @@ crate::tests! {
     h6_the_webhooks_are_the_first_to_go,
     the_api_server_takes_whatever_the_chart_renders,
     without_helm_the_same_file_installs_and_is_applied_again,
+    what_the_notes_say_can_be_looked_at,
 }
 
 const CONFIGURATION: &str = "validatingwebhookconfiguration";
@@ -157,4 +158,23 @@ fn without_helm_the_same_file_installs_and_is_applied_again() {
     let whole = documents(&text).len();
     let found = cluster.kubectl(&["get", "-f", file.to_str().unwrap(), "-o", "name"]).succeeded();
     assert_eq!(found.stdout.lines().count(), whole);
+}
+
+/// The commands of the notes that only look; those that wait or change are run elsewhere.
+fn what_the_notes_say_can_be_looked_at() {
+    let (cluster, name) = (cluster(), "podseal-notes");
+    let mut seen = 0;
+    let installs: [(&[&str], &[&str]); 2] =
+        [(&["install"], &["enforcement=Audit"]), (&["upgrade"], &["enforcement=Enforce"])];
+    for (verb, settings) in installs {
+        let ran = release(cluster, verb, name, settings).succeeded();
+        let (_, notes) = ran.stdout.split_once("NOTES:\n").unwrap();
+        let commands = notes.lines().filter_map(|line| line.strip_prefix("  kubectl "));
+        for command in commands.filter(|command| command.starts_with("get ") || command.starts_with("explain ")) {
+            cluster.kubectl(&command.split(' ').collect::<Vec<_>>()).succeeded();
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 3, "Events of the dry run, and the definition twice");
+    release(cluster, &["uninstall"], name, &[]).succeeded();
 }

@@ -94,7 +94,7 @@ fn a_dry_run_and_early_feedback_refuse_nothing() {
     assert_eq!(failure_policies(&["templates=off"]), [pods.clone(), policies.clone()]);
     assert_eq!(failure_policies(&["templates=enforce"])[1], of("templates", "Fail"));
     assert_eq!(failure_policies(&["webhooks.policies=false", "templates=off"]), [pods]);
-    assert_eq!(failure_policies(&["pinning.enabled=true"])[3], of("pins", "Fail"));
+    assert_eq!(failure_policies(&["pinning.enabled=true"])[3], of("pins", "Ignore"));
     for settings in [&["enforcement=Audit"][..], &["enforcement=Audit", "templates=enforce"]] {
         assert!(failure_policies(settings).iter().all(|(_, policy)| policy == "Ignore"), "{settings:?}");
     }

@@ -164,7 +164,6 @@ fn i8_the_controller_may_what_it_needs_and_nothing_else() {
         "list endpointslices.discovery.k8s.io podseal-rights",
         "list endpointslices.discovery.k8s.io default",
         "patch validatingwebhookconfigurations.admissionregistration.k8s.io -/podseal-rights",
-        "get mutatingwebhookconfigurations.admissionregistration.k8s.io -/podseal-rights",
         "patch customresourcedefinitions.apiextensions.k8s.io -/registrysecuritypolicies.tmax.io",
         "create events.events.k8s.io default",
         "patch events.events.k8s.io elsewhere/any",
@@ -178,6 +177,8 @@ fn i8_the_controller_may_what_it_needs_and_nothing_else() {
             "update leases.coordination.k8s.io kube-system/kube-scheduler",
             "get serviceaccounts elsewhere/default",
             "update configmaps podseal-rights/podseal-notary-trust",
+            // Nothing pins in this installation.
+            "patch mutatingwebhookconfigurations.admissionregistration.k8s.io -/podseal-rights",
             "patch deployments.apps podseal-rights/podseal-rights",
         ],
     ]
@@ -206,7 +207,7 @@ fn i8_secrets_elsewhere_can_be_limited_to_listed_namespaces() {
 }
 
 /// A kubeconfig with a token that the API server gave for the account.
-fn kubeconfig(cluster: &Cluster, namespace: &str, account: &str) -> PathBuf {
+pub(super) fn kubeconfig(cluster: &Cluster, namespace: &str, account: &str) -> PathBuf {
     let token = cluster.kubectl(&["-n", namespace, "create", "token", account]).succeeded();
     let file = scratch::folder("account").join("kubeconfig");
     let text = json!({
@@ -219,18 +220,33 @@ fn kubeconfig(cluster: &Cluster, namespace: &str, account: &str) -> PathBuf {
     file
 }
 
-/// podseal as the chart starts it, except for addresses and files; and where its probes are.
-fn start(cluster: &Cluster, deployment: &str, namespace: &str) -> (Process, String) {
-    let objects = super::documents(&template(namespace, namespace, &[], &[]).succeeded().stdout);
+/// podseal as the chart starts it.
+pub(super) struct Started {
+    pub process: Process,
+    /// Where it answers reviews, if it does.
+    pub reviews: String,
+    /// Where its probes are.
+    plain: String,
+}
+
+impl Started {
+    pub fn is_ready(&self) -> bool {
+        Http::trusting("").get(&format!("{}/readyz", self.plain)).is_ok_and(|reply| reply.status == 200)
+    }
+}
+
+/// Starts it as these settings of the chart do, except for addresses and files.
+pub(super) fn start(cluster: &Cluster, deployment: &str, namespace: &str, settings: &[&str]) -> Started {
+    let objects = super::documents(&template(namespace, namespace, settings, &[]).succeeded().stdout);
     let container = &object(&objects, "Deployment", deployment)["spec"]["template"]["spec"]["containers"][0];
     let webhooks = scratch::folder("webhooks").join("webhooks.yaml");
     let map = object(&objects, "ConfigMap", &format!("{namespace}-webhooks"));
     std::fs::write(&webhooks, map["data"]["webhooks.yaml"].as_str().unwrap()).unwrap();
-    let plain = format!("127.0.0.1:{}", ports::free());
+    let (reviews, plain) = (format!("127.0.0.1:{}", ports::free()), format!("127.0.0.1:{}", ports::free()));
     let mut command = Command::new(BINARY);
     for arg in container["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap()) {
         command.arg(match arg.split_once('=') {
-            Some(("--listen", _)) => format!("--listen=127.0.0.1:{}", ports::free()),
+            Some(("--listen", _)) => format!("--listen={reviews}"),
             Some(("--metrics-listen", _)) => format!("--metrics-listen={plain}"),
             Some(("--webhooks-file", _)) => format!("--webhooks-file={}", webhooks.display()),
             _ => arg.to_owned(),
@@ -238,7 +254,8 @@ fn start(cluster: &Cluster, deployment: &str, namespace: &str) -> (Process, Stri
     }
     command.arg("--kubeconfig").arg(kubeconfig(cluster, namespace, deployment));
     command.env("PODSEAL_NAMESPACE", namespace).env("POD_NAME", deployment).env("HOME", scratch::folder("home"));
-    (Process::spawn(deployment, &mut command), format!("http://{plain}"))
+    let process = Process::spawn(deployment, &mut command);
+    Started { process, reviews: format!("https://{reviews}"), plain: format!("http://{plain}") }
 }
 
 /// Says that somebody answers behind the webhook's Service, as the control plane does for Pods that are ready.
@@ -256,12 +273,10 @@ fn i8_h6_podseal_works_as_its_own_accounts_and_stays_away_when_uninstalled() {
     // Its webhooks are armed, and nobody could make Pods at a shared one.
     let (cluster, name) = (Cluster::empty(), "podseal-runs");
     release(&cluster, &["install"], name, &[]).succeeded();
-    let http = Http::trusting(&cluster.authority().pem);
-    let ready = |probes: &str| http.get(&format!("{probes}/readyz")).is_ok_and(|reply| reply.status == 200);
-    let (controller, of_controller) = start(&cluster, &format!("{name}-controller"), name);
-    let (webhook, of_webhook) = start(&cluster, name, name);
+    let controller = start(&cluster, &format!("{name}-controller"), name, &[]);
+    let webhook = start(&cluster, name, name, &[]);
     // The controller makes the certificate and the whitelist, and nothing is armed before somebody answers.
-    eventually("the webhook is ready", || ready(&of_webhook));
+    eventually("the webhook is ready", || webhook.is_ready());
     for made in ["image-validation-webhook-whitelist", "podseal-notary-trust"] {
         cluster.wait_for(&["-n", name, "get", "configmap", made, "-o", "name"], |_| true);
     }
@@ -270,10 +285,10 @@ fn i8_h6_podseal_works_as_its_own_accounts_and_stays_away_when_uninstalled() {
         let ran = cluster.kubectl(&["get", "validatingwebhookconfiguration", name, "-o", path]);
         ran.ok().then(|| ran.line().to_owned())
     };
-    assert!(!ready(&of_controller));
+    assert!(!controller.is_ready());
     assert_eq!(held().as_deref(), Some(""));
     answered(&cluster, name);
-    eventually("the webhooks are armed", || ready(&of_controller));
+    eventually("the webhooks are armed", || controller.is_ready());
     assert_eq!(held().as_deref(), Some("Fail Ignore Ignore"));
 
     // What somebody changes by hand is mended, and what Helm does leaves it alone.
@@ -282,8 +297,8 @@ fn i8_h6_podseal_works_as_its_own_accounts_and_stays_away_when_uninstalled() {
     eventually("it is mended", || held().as_deref() == Some("Fail Ignore Ignore"));
     release(&cluster, &["upgrade"], name, &["commonLabels.team=a"]).succeeded();
     assert_eq!(held().as_deref(), Some("Fail Ignore Ignore"));
-    for process in [&webhook, &controller] {
-        let log = process.log();
+    for part in [&webhook, &controller] {
+        let log = part.process.log();
         assert!(!log.to_lowercase().contains("forbidden"), "{log}");
     }
 

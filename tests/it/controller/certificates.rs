@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::world::{World, soon};
+use super::world::{Part, World, soon};
 use crate::support::cluster::{Cluster, User};
 use crate::support::http::Http;
 
 crate::tests! {
     needs [Cluster];
     h2_h3_certificates_and_authorities_rotate_under_load_without_a_failed_review,
+    h2_near_their_end_certificates_are_rotated_in_time_and_after_it_they_are_replaced,
     secrets_that_are_deleted_or_damaged_heal_under_load_without_a_failed_review,
     somebody_elses_secret_is_left_alone_and_reported,
 }
@@ -116,12 +117,67 @@ fn h2_h3_certificates_and_authorities_rotate_under_load_without_a_failed_review(
     load.assert_none_failed("rotation");
     assert!(authorities.len() >= 3 && leaves.len() >= 4, "{} {}", authorities.len(), leaves.len());
     assert!(most >= 2, "old and new authority were trusted together");
-    let now = f64::from(u32::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap());
+    let now = now();
     for (part, which) in [(&controller, "ca"), (&controller, "leaf"), (&webhook, "webhook")] {
-        let series = format!("podseal_certificate_expiry_timestamp_seconds{{certificate=\"{which}\"}}");
-        let left = part.metric(&series).unwrap() - now;
+        let left = end(part, which) - now;
         assert!((0.0..60.0).contains(&left), "{which}: {left}");
     }
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    std::time::UNIX_EPOCH.elapsed().unwrap().as_secs_f64()
+}
+
+fn sleep_until(time: f64) {
+    std::thread::sleep(Duration::from_secs_f64((time - now()).max(0.0)));
+}
+
+/// When a certificate ends, as a part of podseal says it.
+fn end(part: &Part, which: &str) -> f64 {
+    part.metric(&format!("podseal_certificate_expiry_timestamp_seconds{{certificate=\"{which}\"}}")).unwrap()
+}
+
+fn stop(controller: &Part) {
+    controller.process.signal("TERM");
+    assert!(controller.process.ended_within(Duration::from_secs(30)).is_some(), "it does not end");
+}
+
+/// The controller was away for most of the life of both certificates, which end at about the same time.
+fn h2_near_their_end_certificates_are_rotated_in_time_and_after_it_they_are_replaced() {
+    // Less than the third of its life in which a certificate is renewed, and enough for a machine with other things to do.
+    const LEFT: f64 = 14.0;
+    let world = World::new(Cluster::shared(), "ending");
+    let times = |life| ["--ca-lifetime", life, "--certificate-lifetime", life, "--propagation", "1s"];
+    let (controller, webhook) = world.installed(&times("45s"));
+    soon("the API server asks", || world.run(&world.judged, "ok.invalid/x").ok().then_some(()));
+    stop(&controller);
+    let (first, mut last) = (end(&webhook, "webhook"), 0.0);
+    let load = Load::during(&world, || {
+        sleep_until(first - LEFT);
+        assert!(end(&webhook, "webhook") <= first, "nobody was there to rotate");
+        let controller = world.controller("late", &times("24s"));
+        soon("another certificate is served", || (end(&webhook, "webhook") > first).then_some(()));
+        eprintln!("another certificate was served {:.1} s before the end", first - now());
+        sleep_until(first + 3.0);
+        last = end(&controller, "ca").max(end(&controller, "leaf"));
+        stop(&controller);
+    });
+    load.assert_none_failed("near the end");
+    // Everything has ended. What API servers have open goes on; with a new connection, nothing is admitted any more.
+    sleep_until(last.max(end(&webhook, "webhook")) + 1.0);
+    drop(webhook);
+    let _webhook = world.webhook();
+    let refused = soon("the webhook answers again", || {
+        let ran = world.run(&world.judged, "ok.invalid/x");
+        assert!(!ran.ok(), "trusted after its end");
+        ran.stderr.contains("x509").then_some(ran.stderr)
+    });
+    assert!(refused.contains("failed calling webhook") && refused.contains("expired"), "{refused}");
+    let begun = Instant::now();
+    let _controller = world.controller("again", &times("24s"));
+    soon("Pods run again", || world.run(&world.judged, "ok.invalid/x").ok().then_some(()));
+    eprintln!("Pods ran again {:.1?} after the controller came back to certificates that had ended", begun.elapsed());
 }
 
 fn secrets_that_are_deleted_or_damaged_heal_under_load_without_a_failed_review() {

@@ -33,6 +33,8 @@ fn installs(world: &World) {
     let running = ["-n", OWN_NAMESPACE, "get", "pods", "-l", "app.kubernetes.io/component=webhook"];
     let phases = [&running[..], &["-o", "jsonpath={.items[*].status.phase}"]].concat();
     assert_eq!(cluster.kubectl(&phases).succeeded().stdout, "Running Running");
+    let put_together = ["get", "clusterrole", "podseal-image-user", "-o", "jsonpath={.rules[*].resources[*]}"];
+    cluster.wait_for(&put_together, |resources| resources.contains("registrysecuritypolicies"));
 }
 
 fn judges(world: &World) {
@@ -157,6 +159,8 @@ fn uninstalls(world: &World) {
     for kind in ["validatingwebhookconfigurations", "mutatingwebhookconfigurations"] {
         assert_eq!(cluster.kubectl(&["get", kind, "-o", "name"]).succeeded().line(), "");
     }
+    let roles = ["get", "clusterroles,clusterrolebindings", "-l", "app.kubernetes.io/instance=podseal", "-o", "name"];
+    assert_eq!(cluster.kubectl(&roles).succeeded().line(), "");
     world.run("free", &world.unsigned, &[]).succeeded();
     world.node.wait_phase(&world.namespace, "free", "Running");
     // The administrator's own objects stay; nothing holds the namespaces back.
