@@ -20,6 +20,7 @@ crate::tests! {
     d11_expired_trust_data_of_a_real_server_is_refused,
     tampered_targets_are_refused,
     h11_a_server_that_is_down_is_no_verdict,
+    e20_check_trusts_what_it_sees_first_for_one_run_and_says_so,
 }
 
 /// A registry, a server, and a publisher.
@@ -249,4 +250,29 @@ fn h11_a_server_that_is_down_is_no_verdict() {
     shop.accepts(&image.tagged(), &trust);
     shop.notary.process().kill();
     shop.refuses(&image.tagged(), &trust, "could not be checked");
+}
+
+fn e20_check_trusts_what_it_sees_first_for_one_run_and_says_so() {
+    let (registry, notary) = (Registry::start(), Notary::tls());
+    let shop = Shop { registry, publisher: notary.publisher(), notary };
+    let (gun, image) = (shop.gun("team/app"), shop.registry.push("team/app:1"));
+    let trust = json!({"notaryTrust": {"firstUse": true}, "caRef": "k8s://keys/tls"});
+    let authority = &shop.notary.authority.as_ref().unwrap().pem;
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "tls", "namespace": "keys"},
+        "stringData": {"ca.crt": authority},
+    });
+    let say = |objects: &[Value]| Opinion::podseal(&image.tagged(), objects);
+    for publisher in [&shop.publisher, &shop.notary.publisher()] {
+        publisher.init(&gun);
+        publisher.sign(&gun, "1", image.hex(), &[]);
+        let opinion = say(&[shop.policy(&trust), secret.clone()]);
+        assert_eq!(opinion.answer, Answer::Accepts, "{}", opinion.words);
+        assert!(opinion.words.contains("is trusted for this run and not remembered"), "{}", opinion.words);
+        publisher.delete(&gun);
+    }
+    // `insecure` is for the registry; the server is verified all the same.
+    let opinion = say(&[shop.policy(&json!({"notaryTrust": {"firstUse": true}}))]);
+    assert_eq!(opinion.answer, Answer::Refuses);
+    assert!(opinion.words.contains("the TLS certificate is not trusted"), "{}", opinion.words);
 }
