@@ -20,6 +20,8 @@ pub enum Need {
     Cosign,
     /// nginx, which serves a lookaside tree.
     Store,
+    /// A private Sigstore, and cosign that signs in it.
+    Sigstore,
     /// A node that runs Pods: its programs, root, namespaces and control groups.
     Node,
     /// What builds the image of podseal.
@@ -43,6 +45,17 @@ impl Need {
             Self::Gpg => &["gpg", "gpgconf", "skopeo"],
             Self::Cosign => &["cosign", "openssl"],
             Self::Store => &["nginx"],
+            Self::Sigstore => &[
+                "cosign",
+                "openssl",
+                "fulcio",
+                "rekor-server",
+                "rekor-tiles",
+                "ct_server",
+                "trillian-memory",
+                "timestamp-server",
+                "oidc-issuer",
+            ],
             Self::Node => &[
                 "kube-controller-manager",
                 "kube-scheduler",

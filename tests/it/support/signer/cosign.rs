@@ -73,6 +73,16 @@ impl CosignKey {
         Self { folder, kind, public }
     }
 
+    /// The file of the private key, which has an empty password.
+    pub fn file(&self) -> PathBuf {
+        self.folder.join("cosign.key")
+    }
+
+    /// The file of the public key.
+    pub fn public_file(&self) -> PathBuf {
+        self.folder.join("cosign.pub")
+    }
+
     /// Signs an image without a transparency log. Annotations are `name=value`.
     #[must_use]
     pub fn sign(&self, registry: &Registry, image: &Image, format: Format, annotations: &[&str]) -> Ran {
