@@ -74,9 +74,9 @@ impl TrustRoot {
         for entry in entries.iter().filter(|entry| entry.kind_version == KindVersion::HashedRekordV002) {
             let id = Sha256Hash::try_from(entry.log_id.key_id.as_bytes());
             let proof = entry.inclusion_proof.as_ref().and_then(|proof| proof.checkpoint.checkpoint());
-            let (Ok(id), Some(checkpoint)) = (id, proof) else {
-                return Err(failed("the log entry has no proof of inclusion"));
-            };
+            let untrusted = || failed("the log entry is of a log that is not trusted, or was not at its time");
+            let id = id.map_err(|_| untrusted())?;
+            let checkpoint = proof.ok_or_else(|| failed("the log entry has no proof of inclusion"))?;
             let signed_by = |time: &jiff::Timestamp| {
                 self.logs.key_at(&id, *time).is_some_and(|key| {
                     let mut signatures = checkpoint.signatures().iter();
@@ -84,7 +84,7 @@ impl TrustRoot {
                 })
             };
             if !times.iter().all(signed_by) {
-                return Err(failed("the log entry is of a log that is not trusted, or was not at its time"));
+                return Err(untrusted());
             }
         }
         Ok(())

@@ -23,7 +23,7 @@ pub enum KeyKind {
 }
 
 /// How a signature is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
     /// An image under the tag `sha256-HEX.sig`.
     Legacy,

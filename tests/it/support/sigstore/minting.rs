@@ -1,6 +1,7 @@
 //! Certificates, timestamps and log entries that no honest service would make, made with the services' own keys: so
 //! that nothing is wrong with them but the one thing that a test is about.
 
+use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -16,6 +17,7 @@ use super::services::Sigstore;
 use super::stored::{Bundle, Legacy};
 use crate::support::http::Http;
 use crate::support::registry::Image;
+use crate::support::scratch;
 
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 const SIGNATURE_PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
@@ -90,38 +92,25 @@ impl Sigstore {
 
     /// Certifies by the world's own authority, without telling the certificate log.
     pub fn mint(&self, leaf: &Leaf) -> Minted {
-        self.mint_by(&self.materials.fulcio, leaf)
-    }
-
-    /// Certifies by any authority.
-    pub fn mint_by(&self, authority: &Ca, leaf: &Leaf) -> Minted {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.use_authority_key_identifier_extension = true;
-        params.subject_alt_names.clone_from(&leaf.names.0);
-        let time = |at: i64| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(u64::try_from(at).unwrap());
-        (params.not_before, params.not_after) = (time(leaf.valid.0), time(leaf.valid.1));
-        params.insert_extended_key_usage(if leaf.code_signing {
-            ExtendedKeyUsagePurpose::CodeSigning
-        } else {
-            ExtendedKeyUsagePurpose::ServerAuth
-        });
-        if let Some(issuer) = &leaf.issuer {
-            let text = [&[0x0c, u8::try_from(issuer.len()).unwrap()], issuer.as_bytes()].concat();
-            params.custom_extensions.push(CustomExtension::from_oid_content(&[&FULCIO[..], &[8]].concat(), text));
-        }
-        let key = KeyPair::generate().unwrap();
-        let der = authority.certificate(&params, &key).der().to_vec();
-        Minted { der, key }
+        mint_by(&self.materials.fulcio, leaf)
     }
 
     /// A timestamp response of the authority for these bytes at a time of anybody's choice, in base64.
     #[track_caller]
     pub fn stamp(&self, bytes: &[u8], at: i64) -> String {
+        self.stamp_as(bytes, at, "")
+    }
+
+    /// The same by the authority's key with another certificate, PEM.
+    #[track_caller]
+    pub fn stamp_as(&self, bytes: &[u8], at: i64, certificate: &str) -> String {
         let at = jiff::Timestamp::from_second(at).unwrap();
-        let url = format!("{}/at?time={at}", self.places.any_time);
+        let mut url = format!("{}/at?time={at}", self.places.any_time);
+        if !certificate.is_empty() {
+            let file = scratch::folder("stamper").join("cert.pem");
+            std::fs::write(&file, certificate).unwrap();
+            write!(url, "&certificate={}", file.display()).unwrap();
+        }
         let reply = Http::trusting("").post(&url, "application/octet-stream", bytes.to_vec()).unwrap();
         assert_eq!(reply.status, 200, "{}", reply.text());
         STANDARD.encode(&reply.body)
@@ -129,7 +118,12 @@ impl Sigstore {
 
     /// The bundle with this stamp alone.
     pub fn stamped(&self, bundle: &Bundle, at: i64) -> Bundle {
-        let stamp = self.stamp(&bundle.signature(), at);
+        self.stamped_as(bundle, at, "")
+    }
+
+    /// The same with another certificate of the authority's key.
+    pub fn stamped_as(&self, bundle: &Bundle, at: i64, certificate: &str) -> Bundle {
+        let stamp = self.stamp_as(&bundle.signature(), at, certificate);
         bundle.bent(|bundle| {
             bundle["verificationMaterial"]["timestampVerificationData"] =
                 json!({"rfc3161Timestamps": [{"signedTimestamp": stamp}]});
@@ -165,6 +159,30 @@ impl Sigstore {
         let text = format!(r#"{{"body":"{body}","integratedTime":{at},"logID":"{log_id}","logIndex":{index}}}"#);
         STANDARD.encode(self.materials.rekor1.sign(text.as_bytes()).unwrap())
     }
+}
+
+/// Certifies by any authority.
+pub fn mint_by(authority: &Ca, leaf: &Leaf) -> Minted {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.use_authority_key_identifier_extension = true;
+    params.subject_alt_names.clone_from(&leaf.names.0);
+    let time = |at: i64| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(u64::try_from(at).unwrap());
+    (params.not_before, params.not_after) = (time(leaf.valid.0), time(leaf.valid.1));
+    params.insert_extended_key_usage(if leaf.code_signing {
+        ExtendedKeyUsagePurpose::CodeSigning
+    } else {
+        ExtendedKeyUsagePurpose::ServerAuth
+    });
+    if let Some(issuer) = &leaf.issuer {
+        let text = [&[0x0c, u8::try_from(issuer.len()).unwrap()], issuer.as_bytes()].concat();
+        params.custom_extensions.push(CustomExtension::from_oid_content(&[&FULCIO[..], &[8]].concat(), text));
+    }
+    let key = KeyPair::generate().unwrap();
+    let der = authority.certificate(&params, &key).der().to_vec();
+    Minted { der, key }
 }
 
 impl Minted {
@@ -210,6 +228,10 @@ fn envelope(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     [head.as_bytes(), payload].concat()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// Bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
 }

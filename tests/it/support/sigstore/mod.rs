@@ -8,16 +8,15 @@
 //!                                                                         defect, made with the keys of the services
 //! ```
 
-mod materials;
+pub mod materials;
 mod minting;
 mod services;
 mod signing;
 mod stored;
 mod trust;
 
-pub use materials::Materials;
-pub use minting::{Leaf, Minted, Names, seconds_ago};
+pub use minting::{Leaf, Names, hex, mint_by, seconds_ago, statement};
 pub use services::Sigstore;
 pub use signing::{By, Format, How, Identity, Log};
-pub use stored::{Bundle, Legacy};
-pub use trust::{Root, signing_configs};
+pub use stored::{Bundle, Legacy, attach};
+pub use trust::{Root, der};

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::services::Sigstore;
-use super::signing_configs::{NONE, STAMPED, V1, V1_STAMPED, V2, V2_BARE};
+use super::trust::signing_configs::{NONE, STAMPED, V1, V1_STAMPED, V2, V2_BARE};
 use crate::support::http::Http;
 use crate::support::registry::Registry;
 use crate::support::signer::CosignKey;
@@ -14,7 +14,7 @@ use crate::support::tools::{self, Ran};
 pub use crate::support::signer::Format;
 
 /// Where a signature is recorded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Log {
     /// Nowhere.
     None,
@@ -25,7 +25,7 @@ pub enum Log {
 }
 
 /// How cosign signs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct How {
     /// How the signature is stored.
     pub format: Format,

@@ -108,7 +108,7 @@ impl Root {
 }
 
 /// The base64 of a PEM block, which is its DER's.
-pub(super) fn der(pem: &str) -> String {
+pub fn der(pem: &str) -> String {
     let text: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
     STANDARD.encode(STANDARD.decode(text).unwrap())
 }

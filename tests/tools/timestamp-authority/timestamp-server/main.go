@@ -4,7 +4,8 @@
 //
 // At a second address it stamps bytes with any time that is asked for:
 // POST /at?time=2026-01-02T03:04:05Z with the bytes as the body is answered by
-// a timestamp response (RFC 3161) of the authority's own key. Only tests want
+// a timestamp response (RFC 3161) of the authority's own key. With
+// &certificate=FILE it names another certificate for that key. Only tests want
 // that.
 package main
 
@@ -89,11 +90,16 @@ func newStamper(keyFile, chainFile string) (*stamper, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s: not a signing key", keyFile)
 	}
-	if block, err = firstBlock(chainFile); err != nil {
+	cert, err := certificate(chainFile)
+	return &stamper{key, cert}, err
+}
+
+func certificate(file string) (*x509.Certificate, error) {
+	block, err := firstBlock(file)
+	if err != nil {
 		return nil, err
 	}
-	cert, err := x509.ParseCertificate(block)
-	return &stamper{key, cert}, err
+	return x509.ParseCertificate(block)
 }
 
 func firstBlock(file string) ([]byte, error) {
@@ -119,6 +125,13 @@ func (s *stamper) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	cert := s.cert
+	if file := r.URL.Query().Get("certificate"); file != "" {
+		if cert, err = certificate(file); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+	}
 	digest := sha256.Sum256(body.Bytes())
 	token := timestamp.Timestamp{
 		HashAlgorithm:     crypto.SHA256,
@@ -127,7 +140,7 @@ func (s *stamper) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Policy:            asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 2},
 		AddTSACertificate: true,
 	}
-	response, err := token.CreateResponseWithOpts(s.cert, s.key, crypto.SHA256)
+	response, err := token.CreateResponseWithOpts(cert, s.key, crypto.SHA256)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
