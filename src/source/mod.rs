@@ -14,6 +14,7 @@ mod http;
 pub mod lookaside;
 pub mod registries_d;
 pub mod registry;
+pub mod tuf;
 #[cfg(test)]
 pub(crate) mod testing;
 

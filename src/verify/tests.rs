@@ -3,5 +3,6 @@
 mod caching;
 mod content;
 mod index;
+mod keyless;
 mod methods;
 mod references;
