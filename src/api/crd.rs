@@ -142,7 +142,8 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::api::entry::{COSIGN, ENTRY};
+    use crate::api::cosign::{ATTESTATION, COSIGN, KEYLESS, WORKFLOW};
+    use crate::api::entry::ENTRY;
     use crate::api::identity::IDENTITY;
     use crate::api::notary::NOTARY_TRUST;
 
@@ -242,7 +243,13 @@ mod tests {
         for kind in PolicyKind::ALL {
             let entry = entry(kind);
             assert_eq!(keys(&entry), sorted(&ENTRY));
-            assert_eq!(keys(&properties(&entry)["cosign"]), sorted(&COSIGN));
+            let cosign = &properties(&entry)["cosign"];
+            assert_eq!(keys(cosign), sorted(&COSIGN));
+            assert_eq!(keys(&properties(cosign)["signedIdentity"]), sorted(&IDENTITY));
+            let keyless = item(&properties(cosign)["identities"]);
+            assert_eq!(keys(keyless), sorted(&KEYLESS));
+            assert_eq!(keys(&properties(keyless)["githubWorkflow"]), sorted(&WORKFLOW));
+            assert_eq!(keys(item(&properties(cosign)["attestations"])), sorted(&ATTESTATION));
             assert_eq!(keys(&properties(&entry)["notaryTrust"]), sorted(&NOTARY_TRUST));
             assert_eq!(keys(&properties(&entry)["signedIdentity"]), sorted(&IDENTITY));
         }
@@ -252,7 +259,11 @@ mod tests {
     fn every_field_is_described_and_none_has_a_default() {
         fn walk(path: &str, schema: &JSONSchemaProps) {
             assert_eq!((&schema.default, schema.nullable), (&None, None), "{path}");
-            assert_eq!((&schema.any_of, &schema.one_of, &schema.all_of), (&None, &None, &None), "{path}");
+            assert_eq!((&schema.any_of, &schema.one_of), (&None, &None), "{path}");
+            // Which fields go together; it says nothing about what they are.
+            for part in schema.all_of.iter().flatten().flat_map(|all| all.one_of.iter().flatten()) {
+                assert_eq!(*part, JSONSchemaProps { required: part.required.clone(), ..Default::default() }, "{path}");
+            }
             assert!(schema.enum_.iter().flatten().all(|value| value.0.is_string()), "{path}");
             assert_ne!(schema.x_kubernetes_preserve_unknown_fields, Some(true), "{path}");
             for (name, property) in schema.properties.iter().flatten() {

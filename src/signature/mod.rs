@@ -2,6 +2,7 @@
 
 pub mod cosign;
 mod json;
+pub mod keyless;
 pub mod notary;
 pub mod openpgp;
 

@@ -16,6 +16,7 @@ pub mod lookaside;
 pub mod notary;
 pub mod registries_d;
 pub mod registry;
+pub mod tuf;
 #[cfg(test)]
 pub(crate) mod testing;
 

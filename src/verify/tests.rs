@@ -3,6 +3,7 @@
 mod caching;
 mod content;
 mod index;
+mod keyless;
 mod methods;
 mod notary;
 mod references;

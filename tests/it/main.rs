@@ -18,6 +18,7 @@ mod differential_cosign;
 mod differential_gpg;
 mod docs;
 mod e2e;
+mod keyless;
 mod keys;
 mod layering;
 mod negatives;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         check_cluster::trials(),
         differential_gpg::trials(),
         differential_cosign::trials(),
+        keyless::trials(),
         e2e::trials(),
     ];
     support::harness::run(trials.into_iter().flatten().collect())

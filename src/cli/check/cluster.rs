@@ -58,6 +58,7 @@ pub(super) async fn check(command: &CheckCommand, files: Configuration) -> Resul
     let verifier = serve::verifier(&command.source, &command.decision, serving, objects, metrics)?;
     let roots = ClusterRoots::new(client.clone(), &command.decision.own_namespace).only_reading();
     let verifier = verifier.with_roots(Arc::new(roots));
+    super::refresh(command, &verifier).await;
     let survey = Survey { command, verifier, snapshot, known: HashMap::new(), tally: Tally::default() };
     survey.run(&client).await
 }

@@ -111,6 +111,7 @@ async fn check(
     let metrics = Arc::new(Metrics::new());
     let objects = Arc::new(std::mem::take(&mut configuration.objects));
     let verifier = super::serve::verifier(&command.source, &command.decision, None, objects, metrics)?;
+    refresh(command, &verifier).await;
     let mut rows = Vec::new();
     let mut known = false;
     for subject in &subjects {
@@ -126,6 +127,15 @@ async fn check(
         Format::Table => print(&Table::default().print(&rows)),
     }
     Ok(ExitCode::from(code))
+}
+
+/// Brings the trust root up to date, if that is wanted; what is built in serves when it cannot be.
+async fn refresh(command: &CheckCommand, verifier: &Verifier) {
+    if command.source.sigstore_tuf
+        && let Err(problem) = super::serve::refresh_by_tuf(command.source.ca_file.as_deref(), verifier).await
+    {
+        complain(&format!("{problem}; the one that is built in is used"));
+    }
 }
 
 /// Whether the object holds a Pod, with a row for each of its images.

@@ -10,8 +10,9 @@ use tokio::sync::Semaphore;
 
 use crate::cluster::SecretData;
 use crate::signature::cosign::PublicKeys;
+use crate::signature::keyless::TrustRoot;
 use crate::signature::openpgp::{KeyInfo, Keyring};
-use crate::verify::COSIGN_PUB;
+use crate::verify::{COSIGN_PUB, TRUSTED_ROOT};
 
 /// Bytes of the Secrets whose description is kept.
 const CAPACITY: u64 = 8 << 20;
@@ -32,10 +33,13 @@ pub(super) enum Purpose {
     Certificates,
     /// Whom root certificates of Notary must come from.
     NotaryAuthority,
+    /// What logs and certificates of cosign signatures are verified with.
+    TrustRoot,
 }
 
 impl Purpose {
-    pub(super) const ALL: [Self; 4] = [Self::Cosign, Self::Gpg, Self::Certificates, Self::NotaryAuthority];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Cosign, Self::Gpg, Self::Certificates, Self::NotaryAuthority, Self::TrustRoot];
 
     /// The field of an entry that names it.
     pub(super) fn field(self) -> &'static str {
@@ -44,6 +48,16 @@ impl Purpose {
             Self::Gpg => "gpgKeyRef",
             Self::Certificates => "caRef",
             Self::NotaryAuthority => "notaryTrust.caRef",
+            Self::TrustRoot => "cosign.trustRootRef",
+        }
+    }
+
+    /// The key of what may be a `ConfigMap` as well as a Secret.
+    pub(super) fn object_key(self) -> Option<&'static str> {
+        match self {
+            Self::Cosign | Self::Gpg => None,
+            Self::Certificates | Self::NotaryAuthority => Some("ca.crt"),
+            Self::TrustRoot => Some(TRUSTED_ROOT),
         }
     }
 
@@ -76,6 +90,8 @@ pub(super) struct Material {
     pub(super) problems: Vec<String>,
     /// Certificates in `ca.crt`.
     pub(super) certificates: usize,
+    /// Why `trusted_root.json` cannot be used.
+    pub(super) bad_root: Option<String>,
     /// When it has to be looked at again.
     pub(super) until: Option<SystemTime>,
 }
@@ -87,6 +103,7 @@ impl Material {
             Purpose::Gpg => Self::gpg(secret, now),
             Purpose::Cosign => Self::cosign(secret),
             Purpose::Certificates | Purpose::NotaryAuthority => Self::certificates(secret),
+            Purpose::TrustRoot => Self::trust_root(secret),
         };
         material.problems.truncate(MAX_TEXTS);
         material.signers.truncate(MAX_TEXTS);
@@ -126,6 +143,11 @@ impl Material {
         let pem = object.data.get("ca.crt").map_or(&b""[..], |bytes| bytes.as_ref());
         let certificates = CertificateDer::pem_slice_iter(pem).take(1000).flatten().count();
         Self { certificates, ..Self::default() }
+    }
+
+    fn trust_root(object: &SecretData) -> Self {
+        let json = object.data.get(TRUSTED_ROOT).map_or(&b""[..], |bytes| bytes.as_ref());
+        Self { bad_root: TrustRoot::parse(json).err(), ..Self::default() }
     }
 }
 

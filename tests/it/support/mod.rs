@@ -9,6 +9,7 @@
 //!   signer      gpg homes, skopeo, cosign                                  review    AdmissionReviews without kubectl
 //!   node        a control plane of its own, containerd, kubelet: Pods run, helm  image     built by the Dockerfile
 //!   notary      notary-server and the notary client       proxy     somebody on the way to a server, who lies
+//!   sigstore    Fulcio, Rekor, certificate log, timestamps, identities: cosign signs without keys
 //!   artifacts   blobs and manifests of any content                         opinions  podseal's answers beside others'
 //! ```
 
@@ -32,6 +33,7 @@ pub mod registry;
 pub mod review;
 pub mod scratch;
 pub mod signer;
+pub mod sigstore;
 pub mod store;
 pub mod text;
 pub mod tools;
