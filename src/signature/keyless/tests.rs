@@ -1,10 +1,12 @@
+pub(crate) mod world;
+
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rcgen::SanType;
 use serde_json::{Value, json};
 
-use super::world::{self, Person, SIGNATURE_TYPE, Signing, Wanted, World, b64};
+use self::world::{Person, SIGNATURE_TYPE, Signing, Wanted, World, b64};
 use super::{Evidence, LegacyEvidence, TrustRoot};
 use crate::domain::digest::Digest;
 use crate::domain::keyless::{Certified, KeylessIdentity, TextRule, Workflow};
