@@ -14,9 +14,9 @@ mod http;
 pub mod lookaside;
 pub mod registries_d;
 pub mod registry;
-pub mod tuf;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod tuf;
 
 use std::fmt;
 use std::sync::Arc;
