@@ -172,7 +172,7 @@ pub(super) struct SourceArguments {
     /// PEM certificates trusted for every registry and signature store, besides the system's
     #[arg(long, value_name = "FILE")]
     pub(super) ca_file: Option<PathBuf>,
-    /// Sigstore trust root (trusted_root.json) of this installation, instead of the public one that is built in
+    /// Sigstore trust root of this installation, as cosign trusted-root makes it, instead of the public one built in
     #[arg(long, value_name = "FILE")]
     pub(super) sigstore_trusted_root: Option<PathBuf>,
     /// Bring the public Sigstore's trust root up to date by TUF; what is built in serves until then

@@ -16,9 +16,9 @@ pub mod lookaside;
 pub mod notary;
 pub mod registries_d;
 pub mod registry;
-pub mod tuf;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod tuf;
 
 use std::fmt;
 use std::sync::Arc;

@@ -17,9 +17,7 @@ mod entry;
 mod log;
 mod root;
 #[cfg(test)]
-mod tests;
-#[cfg(test)]
-pub(crate) mod world;
+pub(crate) mod tests;
 
 pub use certificate::{Evidence, LegacyEvidence};
 pub use root::TrustRoot;

@@ -80,6 +80,10 @@ impl TrustRoot {
 /// expired intermediate would go on certifying.
 fn within_chain(mut authority: CertificateAuthority) -> Option<CertificateAuthority> {
     let mut window = authority.valid_for;
+    if window.is_some_and(|window| window.end.is_some_and(|end| end < window.start)) {
+        // A mistake in the root itself, which the crate tells of.
+        return Some(authority);
+    }
     for certificate in &authority.cert_chain.certificates {
         // What cannot be parsed is left to the crate, which refuses it.
         let Ok((_, parsed)) = X509Certificate::from_der(certificate.raw_bytes.as_bytes()) else { continue };

@@ -1,10 +1,12 @@
+pub(crate) mod world;
+
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rcgen::SanType;
 use serde_json::{Value, json};
 
-use super::world::{self, Person, SIGNATURE_TYPE, Signing, Wanted, World, b64};
+use self::world::{Person, SIGNATURE_TYPE, Signing, Wanted, World, b64};
 use super::{Evidence, LegacyEvidence, TrustRoot};
 use crate::domain::digest::Digest;
 use crate::domain::keyless::{Certified, KeylessIdentity, TextRule, Workflow};
@@ -51,7 +53,7 @@ fn judge(case: &Path) -> Result<(), String> {
 #[test]
 fn the_conformance_vectors_give_the_expected_answers() {
     let Some(directory) = std::env::var_os("PODSEAL_SIGSTORE_CONFORMANCE") else {
-        eprintln!("skipped: PODSEAL_SIGSTORE_CONFORMANCE does not name the vectors");
+        println!("skipped: PODSEAL_SIGSTORE_CONFORMANCE does not name the vectors");
         return;
     };
     let (mut accepted, mut refused, mut wrong) = (0, 0, Vec::new());
@@ -64,7 +66,7 @@ fn the_conformance_vectors_give_the_expected_answers() {
         match (judge(&case), name.ends_with("_fail")) {
             (Ok(()), false) => accepted += 1,
             (Err(why), true) => {
-                eprintln!("{name}: {why}");
+                println!("{name}: {why}");
                 refused += 1;
             }
             (result, _) => wrong.push(format!("{name}: {result:?}")),
@@ -356,6 +358,77 @@ fn e3_e6_a_signature_by_a_key_needs_its_own_log_entry_when_one_is_asked_for() {
     let again = world.legacy(&payload, &key.sign(&payload), &key.pem(), now);
     annotations["dev.sigstore.cosign/bundle"] = again["dev.sigstore.cosign/bundle"].clone();
     logged.legacy(layer(&payload, &annotations), &image()).unwrap_err();
+}
+
+#[test]
+fn e9_an_expired_intermediate_is_refused_with_and_without_the_log() {
+    for (lapsed, good) in [(false, true), (true, false)] {
+        let world = World::below(lapsed);
+        let (root, keys) = (root(&world.root()), PublicKeys::default());
+        let person = world.person(&Wanted::email(DEV));
+        let payload = world::payload(&image(), "");
+        let annotations = world.legacy(&payload, &person.sign(&payload), &person.pem(), person.at);
+        for log in [true, false] {
+            let keyless = Some(Evidence { log, sct: true });
+            let trust = Trust { root: Some(&root), keyless, ..Trust::of_keys(&keys) };
+            let judged = trust.legacy(layer(&payload, &annotations), &image());
+            assert_eq!(judged.is_ok(), good, "{judged:?}");
+        }
+    }
+}
+
+#[test]
+fn e21_a_log_is_found_by_its_id_in_the_encoding_of_each_format() {
+    let world = World::new();
+    let person = world.person(&Wanted::email(DEV));
+    let bundle = signature(&world, &person);
+    judge_bundle(&world.root(), &bundle, ALL).unwrap();
+    let pointer = "/verificationMaterial/tlogEntries/0/logId/keyId";
+    let raw =
+        base64::Engine::decode(&base64::prelude::BASE64_STANDARD, bundle.pointer(pointer).unwrap().as_str().unwrap());
+    let digits = crate::domain::digest::hex(&raw.unwrap());
+    let mut hexed = bundle;
+    *at(&mut hexed, pointer) = json!(b64(digits.as_bytes()));
+    judge_bundle(&world.root(), &hexed, ALL).unwrap_err();
+    // The legacy annotation has it in hexadecimal.
+    let (root, keys) = (root(&world.root()), PublicKeys::default());
+    let trust = Trust { root: Some(&root), keyless: Some(ALL), ..Trust::of_keys(&keys) };
+    let payload = world::payload(&image(), "");
+    let good = world.legacy(&payload, &person.sign(&payload), &person.pem(), person.at);
+    trust.legacy(layer(&payload, &good), &image()).unwrap();
+    for other in [digits.to_uppercase(), digits.replacen('a', "b", 1), digits[..62].to_owned(), "\u{e9}".repeat(32)] {
+        let mut changed = good.clone();
+        let log = good["dev.sigstore.cosign/bundle"].as_str().unwrap().replace(&digits, &other);
+        changed["dev.sigstore.cosign/bundle"] = log.into();
+        let same_bytes = other.eq_ignore_ascii_case(&digits);
+        assert_eq!(trust.legacy(layer(&payload, &changed), &image()).is_ok(), same_bytes, "{other}");
+    }
+}
+
+/// What podseal adds to a verification by the crate alone, as a ratio.
+#[test]
+#[ignore = "a measurement: run with --ignored --nocapture in release"]
+fn cost_beside_the_bare_library_call() {
+    let world = World::new();
+    let (root, keys) = (root(&world.root()), PublicKeys::default());
+    let text = signature(&world, &world.person(&Wanted::email(DEV))).to_string();
+    let trust = Trust { root: Some(&root), keyless: Some(ALL), ..Trust::of_keys(&keys) };
+    let digest = sigstore_types::Sha256Hash::from_hex(image().hex()).unwrap();
+    let policy = sigstore_verify::VerificationPolicy::any_identity();
+    let bare = || {
+        let bundle = sigstore_types::Bundle::from_json(&text).unwrap();
+        root.verifier.verify(digest, &bundle, &policy).unwrap();
+    };
+    let own = || drop(trust.bundle(text.as_bytes(), &image()).unwrap());
+    let time = |work: &dyn Fn()| {
+        let start = std::time::Instant::now();
+        (0..500).for_each(|_| work());
+        start.elapsed().as_secs_f64() * 2.0
+    };
+    for _ in 0..3 {
+        let (bare, own) = (time(&bare), time(&own));
+        println!("bare {bare:.3} ms, podseal {own:.3} ms, ratio {:.2}", own / bare);
+    }
 }
 
 #[test]

@@ -200,13 +200,11 @@ impl<'a> Tally<'a> {
             );
             return Err(Refusal::new(RefusalKind::Signer, text));
         };
-        match cosign_signer_name(self.listed, Some(&subject), &subject) {
-            Some(name) => Ok((Who::Identity(place), name)),
-            None => {
-                let text = format!("validly signed by {subject:?}, who is not a listed signer");
-                Err(Refusal::new(RefusalKind::Signer, text))
-            }
+        if let Some(name) = cosign_signer_name(self.listed, Some(&subject), &subject) {
+            return Ok((Who::Identity(place), name));
         }
+        let text = format!("validly signed by {subject:?}, who is not a listed signer");
+        Err(Refusal::new(RefusalKind::Signer, text))
     }
 }
 

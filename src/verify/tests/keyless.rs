@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::domain::digest::Digest;
 use crate::signature::keyless::TrustRoot;
-use crate::signature::keyless::world::{self, Person, SIGNATURE_TYPE, Signing, Wanted, World};
+use crate::signature::keyless::tests::world::{self, Person, SIGNATURE_TYPE, Signing, Wanted, World};
 use crate::verify::testing::{CosignKey, Lab, Shop, text};
 
 const DEV: &str = "dev@example.test";

@@ -137,9 +137,9 @@ fn e10_keys_and_authorities_count_only_within_the_time_that_the_root_gives_them(
                 let rule = Rule::dev().root(&valid_for(&world.root, list, start, end));
                 let (name, image) = (format!("{list} {how:?}: {what}"), shared.signed(*how));
                 if good {
-                    cases.accepts(&name, &rule, &image)
+                    cases.accepts(&name, &rule, &image);
                 } else {
-                    cases.refuses(&name, "is invalid", &rule, &image)
+                    cases.refuses(&name, "is invalid", &rule, &image);
                 }
             };
             judge("until further notice", true, "2026-01-01T00:00:00Z", None);
@@ -175,9 +175,9 @@ fn e14_a_timestamp_authoritys_certificate_is_checked_in_full() {
         ] {
             let case = format!("{case}, {stamp}");
             if good {
-                cases.accepts(&case, &rule, &image)
+                cases.accepts(&case, &rule, &image);
             } else {
-                cases.refuses(&case, "RFC 3161 timestamp", &rule, &image)
+                cases.refuses(&case, "RFC 3161 timestamp", &rule, &image);
             }
         }
     };

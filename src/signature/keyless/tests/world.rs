@@ -103,6 +103,8 @@ impl Wanted {
 pub(crate) struct World {
     authority: Issuer<'static, KeyPair>,
     authority_der: Vec<u8>,
+    /// The root above the authority, if it is another certificate.
+    above: Option<Vec<u8>>,
     certificates: Signing,
     log: Signing,
 }
@@ -115,7 +117,24 @@ impl World {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let authority_der = params.self_signed(&key).unwrap().der().to_vec();
-        Self { authority: Issuer::new(params, key), authority_der, certificates: Signing::new(), log: Signing::new() }
+        let authority = Issuer::new(params, key);
+        Self { authority, authority_der, above: None, certificates: Signing::new(), log: Signing::new() }
+    }
+
+    /// A world whose authority is an intermediate that comes with the signatures, `lapsed` or not.
+    pub(crate) fn below(lapsed: bool) -> Self {
+        let root = Self::new();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "intermediate");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
+        if lapsed {
+            params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        }
+        let authority_der = params.signed_by(&key, &root.authority).unwrap().der().to_vec();
+        Self { authority: Issuer::new(params, key), authority_der, above: Some(root.authority_der), ..Self::new() }
     }
 
     /// `trusted_root.json`.
@@ -125,7 +144,7 @@ impl World {
             "tlogs": [self.log.trusted()], "ctlogs": [self.certificates.trusted()], "timestampAuthorities": [],
             "certificateAuthorities": [{
                 "subject": {"organization": "test", "commonName": "authority"}, "uri": "https://authority.test",
-                "certChain": {"certificates": [{"rawBytes": b64(&self.authority_der)}]},
+                "certChain": {"certificates": [{"rawBytes": b64(self.above.as_ref().unwrap_or(&self.authority_der))}]},
                 "validFor": {"start": "2020-01-01T00:00:00Z"},
             }],
         })
@@ -220,9 +239,14 @@ impl World {
         json!({
             "dev.cosignproject.cosign/signature": b64(signature),
             "dev.sigstore.cosign/certificate": pem,
-            "dev.sigstore.cosign/chain": "",
+            "dev.sigstore.cosign/chain": self.chain(),
             "dev.sigstore.cosign/bundle": bundle.to_string(),
         })
+    }
+
+    /// What comes with a legacy signature beside its certificate.
+    fn chain(&self) -> String {
+        self.above.as_ref().map(|_| pem("CERTIFICATE", &self.authority_der)).unwrap_or_default()
     }
 
     /// A log entry with promise and proof: the first of its log.
