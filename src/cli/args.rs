@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use crate::admission::{Enforcement, Templates};
 use crate::controller::keys::KeyUrl;
+use crate::domain::platform::Platform;
 
 /// Lets only images with a trusted signature run.
 #[derive(Debug, Parser)]
@@ -181,6 +182,9 @@ pub(super) struct SourceArguments {
     /// The longest one request to a registry or store may take, within the review's time
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = some_time)]
     pub(super) request_timeout: Duration,
+    /// Platform whose manifest must be signed in an image index that is not signed itself; without it every one must be
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(super) platform: Vec<Platform>,
     /// Requests in flight per registry or store
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = count)]
     pub(super) per_upstream: usize,

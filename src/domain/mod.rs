@@ -14,6 +14,7 @@ pub mod evaluate;
 pub mod identity;
 pub mod image;
 pub mod payload;
+pub mod platform;
 pub mod policy;
 pub mod scope;
 pub mod signer;

@@ -33,6 +33,7 @@ use crate::cluster::{Objects, Snapshot};
 use crate::domain::digest::Digest;
 use crate::domain::evaluate::{Options, Route, combine, route, without_signature};
 use crate::domain::image::{ImageRef, ImageRefError};
+use crate::domain::platform::Platform;
 use crate::domain::policy::{Check, Entry, PolicySet};
 use crate::domain::verdict::{Basis, Cause, EntryOutcome, Failure, Finding, ImageVerdict, Outcome};
 use crate::fault::{Fault, FaultKind};
@@ -68,6 +69,11 @@ pub struct VerifyConfig {
     pub per_namespace: usize,
     /// How long and how many verdicts are kept.
     pub cache: CacheLimits,
+    /// A registry that keeps signatures itself is asked in place of every store, as containers/image does; otherwise only
+    /// where no store is configured.
+    pub registry_before_store: bool,
+    /// The platforms whose manifests an index must have signed; all of them when empty.
+    pub platforms: Vec<Platform>,
 }
 
 impl Default for VerifyConfig {
@@ -78,6 +84,8 @@ impl Default for VerifyConfig {
             shared_namespaces: Vec::new(),
             per_namespace: 16,
             cache: CacheLimits::default(),
+            registry_before_store: false,
+            platforms: Vec::new(),
         }
     }
 }

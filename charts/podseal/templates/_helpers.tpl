@@ -75,6 +75,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if or .Values.ca.bundle .Values.ca.configMap }}
 - --ca-file=/etc/podseal/ca/ca.crt
 {{- end }}
+{{- range .Values.platforms }}
+- {{ printf "--platform=%s" . | quote }}
+{{- end }}
 {{- range $registry, $host := .Values.sources.tokenRealms }}
 - {{ printf "--token-realm=%s=%s" $registry $host | quote }}
 {{- end }}

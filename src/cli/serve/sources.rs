@@ -110,6 +110,8 @@ pub(in crate::cli) fn verifier(
         shared_namespaces: decision.shared_namespace.clone(),
         per_namespace: source.per_namespace,
         cache,
+        registry_before_store: false,
+        platforms: source.platform.clone(),
     };
     let verifier = Verifier::new(config, Arc::new(upstream), objects, metrics);
     if let Some(directory) = &source.registries_d {
