@@ -175,6 +175,21 @@ impl Verifier {
         verdict
     }
 
+    /// Decides about one image by these entries, every one of which must pass, and by nothing else. Never fails and never
+    /// takes longer than the deadline.
+    pub async fn judge_by(
+        &self,
+        entries: Vec<Arc<Entry>>,
+        image: &ImageRef,
+        pod: &PodContext<'_>,
+        deadline: Instant,
+    ) -> ImageVerdict {
+        let mut verdict = undecided(&image.to_string(), image.digest().cloned());
+        self.judge_entries(entries, image, pod, deadline, &mut verdict).await;
+        self.count(&verdict);
+        verdict
+    }
+
     /// Where the image goes, as far as no signature is needed.
     fn route(&self, snapshot: &Snapshot, namespace: &str, image: &Result<ImageRef, ImageRefError>) -> Route {
         match &snapshot.policies {

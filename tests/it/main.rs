@@ -14,6 +14,7 @@ mod audit;
 mod chart;
 mod check_cluster;
 mod controller;
+mod differential_containers;
 mod differential_cosign;
 mod differential_gpg;
 mod docs;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         audit::trials(),
         check_cluster::trials(),
         differential_gpg::trials(),
+        differential_containers::trials(),
         differential_cosign::trials(),
         e2e::trials(),
     ];

@@ -18,6 +18,8 @@ pub enum Need {
     Gpg,
     /// cosign and openssl, which makes its odder keys.
     Cosign,
+    /// The current containers/image.
+    Containers,
     /// nginx, which serves a lookaside tree.
     Store,
     /// A node that runs Pods: its programs, root, namespaces and control groups.
@@ -42,6 +44,7 @@ impl Need {
             Self::DebianRegistry => &["docker-registry", "crane"],
             Self::Gpg => &["gpg", "gpgconf", "skopeo"],
             Self::Cosign => &["cosign", "openssl"],
+            Self::Containers => &["image-copy"],
             Self::Store => &["nginx"],
             Self::Node => &[
                 "kube-controller-manager",
