@@ -15,7 +15,7 @@ pub const VERSION: &str = "v1";
 /// The annotation of the definitions that says which version of their schema this is.
 pub const SCHEMA_VERSION_ANNOTATION: &str = "podseal.io/schema-version";
 /// Counts up with every change of the definitions that is released: a controller replaces those with a lower number.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 const HEADER: &str = "# Made by `podseal crds`; changes belong into src/api/.\n";
 
@@ -142,7 +142,8 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::api::entry::{COSIGN, ENTRY};
+    use crate::api::cosign::{ATTESTATION, COSIGN, KEYLESS, WORKFLOW};
+    use crate::api::entry::ENTRY;
     use crate::api::identity::IDENTITY;
 
     fn root(kind: PolicyKind) -> JSONSchemaProps {
@@ -219,7 +220,7 @@ mod tests {
 
     /// What has the number [`SCHEMA_VERSION`]. Once that number is released, a change of the definitions needs the next
     /// one, or controllers will not replace those that are served.
-    const OF_THIS_VERSION: &str = "f0a5f027fad7520a";
+    const OF_THIS_VERSION: &str = "bd3b17713dbe620d";
 
     #[test]
     fn the_version_counts_up_with_the_definitions() {
@@ -241,7 +242,13 @@ mod tests {
         for kind in PolicyKind::ALL {
             let entry = entry(kind);
             assert_eq!(keys(&entry), sorted(&ENTRY));
-            assert_eq!(keys(&properties(&entry)["cosign"]), sorted(&COSIGN));
+            let cosign = &properties(&entry)["cosign"];
+            assert_eq!(keys(cosign), sorted(&COSIGN));
+            assert_eq!(keys(&properties(cosign)["signedIdentity"]), sorted(&IDENTITY));
+            let keyless = item(&properties(cosign)["identities"]);
+            assert_eq!(keys(keyless), sorted(&KEYLESS));
+            assert_eq!(keys(&properties(keyless)["githubWorkflow"]), sorted(&WORKFLOW));
+            assert_eq!(keys(item(&properties(cosign)["attestations"])), sorted(&ATTESTATION));
             assert_eq!(keys(&properties(&entry)["signedIdentity"]), sorted(&IDENTITY));
         }
     }
@@ -250,7 +257,11 @@ mod tests {
     fn every_field_is_described_and_none_has_a_default() {
         fn walk(path: &str, schema: &JSONSchemaProps) {
             assert_eq!((&schema.default, schema.nullable), (&None, None), "{path}");
-            assert_eq!((&schema.any_of, &schema.one_of, &schema.all_of), (&None, &None, &None), "{path}");
+            assert_eq!((&schema.any_of, &schema.one_of), (&None, &None), "{path}");
+            // Which fields go together; it says nothing about what they are.
+            for part in schema.all_of.iter().flatten().flat_map(|all| all.one_of.iter().flatten()) {
+                assert_eq!(*part, JSONSchemaProps { required: part.required.clone(), ..Default::default() }, "{path}");
+            }
             assert!(schema.enum_.iter().flatten().all(|value| value.0.is_string()), "{path}");
             assert_ne!(schema.x_kubernetes_preserve_unknown_fields, Some(true), "{path}");
             for (name, property) in schema.properties.iter().flatten() {

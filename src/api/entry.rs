@@ -7,13 +7,14 @@
 //!   something is suspicious      the entry as written, a warning
 //! ```
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::fields::{Fields, Report, shown};
+use super::cosign::{Demand, read_cosign};
+use super::fields::{Fields, Report};
 use super::identity::read_identity;
-use super::policy::{MAX_ANNOTATION, MAX_ANNOTATIONS, MAX_NAME, MAX_OBJECT_REF, MAX_URL};
+use super::policy::{MAX_NAME, MAX_OBJECT_REF, MAX_URL};
 use crate::domain::identity::SignedIdentity;
 use crate::domain::policy::{Action, Check, CosignCheck, GpgCheck, ObjectRef, SignedCheck, TransportSpec};
 use crate::domain::scope::Scope;
@@ -34,11 +35,9 @@ pub(super) const ENTRY: [&str; 13] = [
     "requireDigest",
     "action",
 ];
-/// Fields of `cosign`.
-pub(super) const COSIGN: [&str; 1] = ["annotations"];
 
-/// Longest name of a cosign annotation.
-const MAX_ANNOTATION_NAME: usize = 253;
+/// Regular expressions and CEL expressions of one policy: each takes a multiple of its text in memory once compiled.
+const MAX_COMPILED: usize = 256;
 
 /// An entry without its place.
 #[derive(Debug)]
@@ -54,7 +53,7 @@ pub(super) struct Content {
 struct Demands<'a> {
     notary: Option<&'a str>,
     cosign_key: Option<&'a str>,
-    cosign: Option<BTreeMap<String, String>>,
+    cosign: Option<Demand>,
     gpg_key: Option<ObjectRef>,
     lookaside: Option<&'a str>,
     identity: Option<SignedIdentity>,
@@ -66,6 +65,7 @@ struct Demands<'a> {
 #[derive(Debug, Default)]
 pub(super) struct EntryReader<'a> {
     refs: HashMap<&'a str, ObjectRef>,
+    compiled: usize,
 }
 
 impl<'a> EntryReader<'a> {
@@ -110,10 +110,10 @@ impl<'a> EntryReader<'a> {
         Demands {
             notary: fields.filled("notary", usize::MAX, report),
             cosign_key: fields.filled("cosignKeyRef", usize::MAX, report),
-            cosign: read_annotations(fields, report),
+            cosign: read_cosign(fields, self, report),
             gpg_key: self.new_ref(fields, "gpgKeyRef", report),
             lookaside: read_lookaside(fields, report),
-            identity: read_identity(fields, report),
+            identity: read_identity(fields, "signedIdentity.", report),
             signers: read_signers(fields, report),
             transport: TransportSpec { insecure, ca_ref },
         }
@@ -121,15 +121,19 @@ impl<'a> EntryReader<'a> {
 
     fn signed(&mut self, demands: Demands<'a>, report: &mut Report) -> SignedCheck {
         let cosign_key = demands.cosign_key.map(|text| self.object_ref(text.strip_prefix("k8s://").unwrap_or(text)));
-        demands.warn_signed(matches!(cosign_key, Some(Some(_))) || demands.gpg_key.is_some(), report);
+        let keys = matches!(cosign_key, Some(Some(_))) || demands.gpg_key.is_some() || demands.keyless();
+        demands.warn_signed(keys, report);
         if matches!(cosign_key, Some(None)) {
             report.unusable("cosignKeyRef", "must be k8s://namespace/name of a Secret that holds cosign.pub");
         }
         let cosign_key = cosign_key.flatten();
-        let annotations = demands.cosign.unwrap_or_default();
+        let cosign = match demands.cosign {
+            Some(demand) => demand.with_key(cosign_key),
+            None => cosign_key.map(|key| CosignCheck { key_ref: Some(key), ..CosignCheck::default() }),
+        };
         SignedCheck {
             notary: demands.notary.map(str::to_owned),
-            cosign: cosign_key.map(|key_ref| CosignCheck { key_ref, annotations }),
+            cosign: cosign.map(Box::new),
             gpg: demands.gpg_key.map(|key_ref| GpgCheck {
                 key_ref,
                 lookaside: demands.lookaside.map(str::to_owned),
@@ -140,12 +144,21 @@ impl<'a> EntryReader<'a> {
         }
     }
 
+    /// Counts something that is compiled; `false`, and the field refused, when the policy has too many.
+    pub(super) fn may_compile(&mut self, field: &str, report: &mut Report) -> bool {
+        self.compiled += 1;
+        if self.compiled > MAX_COMPILED {
+            report.refuse(field, &format!("one policy can have {MAX_COMPILED} patterns and expressions: divide it"));
+        }
+        self.compiled <= MAX_COMPILED
+    }
+
     /// A reference in a field that podseal added: only the full form.
-    fn new_ref(&mut self, fields: Fields<'a>, name: &str, report: &mut Report) -> Option<ObjectRef> {
+    pub(super) fn new_ref(&mut self, fields: Fields<'a>, name: &str, report: &mut Report) -> Option<ObjectRef> {
         let text = fields.filled(name, MAX_OBJECT_REF, report)?;
         let found = text.strip_prefix("k8s://").and_then(|rest| self.object_ref(rest));
         if found.is_none() {
-            report.refuse(name, "must be k8s://namespace/name");
+            report.refuse(&fields.path(name), "must be k8s://namespace/name");
         }
         found
     }
@@ -166,8 +179,12 @@ impl<'a> EntryReader<'a> {
 }
 
 impl Demands<'_> {
+    fn keyless(&self) -> bool {
+        self.cosign.as_ref().is_some_and(Demand::keyless)
+    }
+
     fn warn_unchecked(&self, report: &mut Report) {
-        let keys = self.cosign_key.is_some() || self.gpg_key.is_some() || self.notary.is_some();
+        let keys = self.cosign_key.is_some() || self.gpg_key.is_some() || self.notary.is_some() || self.keyless();
         if keys || !self.signers.is_empty() {
             report
                 .warn("signCheck", "false: the keys and signers of this entry are not used and every image is allowed");
@@ -187,13 +204,13 @@ impl Demands<'_> {
                 "Notary is not evaluated by this version; give cosignKeyRef or gpgKeyRef as well"
             };
             report.warn("notary", message);
-        } else if self.cosign_key.is_none() && self.gpg_key.is_none() {
+        } else if self.cosign_key.is_none() && self.gpg_key.is_none() && !self.keyless() {
             let message = "true, but nothing is configured to check a signature with: the images of this entry are \
-                           denied and the policy is not Ready; give cosignKeyRef or gpgKeyRef";
+                           denied and the policy is not Ready; give cosignKeyRef, cosign.identities or gpgKeyRef";
             report.warn("signCheck", message);
         }
-        if self.cosign.is_some() && self.cosign_key.is_none() {
-            report.warn("cosign", "has no effect without cosignKeyRef");
+        if let Some(cosign) = &self.cosign {
+            cosign.judge(self.cosign_key.is_some(), report);
         }
         if self.gpg_key.is_none() {
             if self.lookaside.is_some() {
@@ -255,32 +272,6 @@ fn read_signers(fields: Fields<'_>, report: &mut Report) -> Vec<String> {
         signers.push(signer.clone());
     }
     signers
-}
-
-fn read_annotations(fields: Fields<'_>, report: &mut Report) -> Option<BTreeMap<String, String>> {
-    let cosign = Fields::new(fields.object("cosign", report)?, "cosign.", &COSIGN, report);
-    let mut annotations = BTreeMap::new();
-    let Some(map) = cosign.object("annotations", report) else {
-        return Some(annotations);
-    };
-    if map.len() > MAX_ANNOTATIONS {
-        report.refuse("cosign.annotations", &format!("more than {MAX_ANNOTATIONS} annotations"));
-        return None;
-    }
-    for (name, value) in map {
-        let field = format!("cosign.annotations[{}]", shown(name));
-        if name.is_empty() || name.len() > MAX_ANNOTATION_NAME {
-            report.refuse(&field, &format!("the name must have 1 to {MAX_ANNOTATION_NAME} bytes"));
-        }
-        match value {
-            Value::String(text) if text.len() <= MAX_ANNOTATION => {
-                annotations.insert(name.clone(), text.clone());
-            }
-            Value::String(_) => report.refuse(&field, &format!("longer than {MAX_ANNOTATION} bytes")),
-            _ => report.refuse(&field, "must be a string"),
-        }
-    }
-    Some(annotations)
 }
 
 /// The value is not repeated in messages: it may hold a password.

@@ -77,21 +77,53 @@ impl Report {
 pub(super) struct Fields<'a> {
     map: &'a Map<String, Value>,
     prefix: &'static str,
+    /// Of an element of a list: its position, and the way from there.
+    element: Option<(usize, &'static str)>,
 }
 
 impl<'a> Fields<'a> {
     /// Reports every field that is not among the `known` ones. `prefix` is the way from the entry, such as `cosign.`.
     pub(super) fn new(map: &'a Map<String, Value>, prefix: &'static str, known: &[&str], report: &mut Report) -> Self {
-        for name in map.keys().filter(|name| !known.contains(&name.as_str())) {
+        Self { map, prefix, element: None }.known(known, report)
+    }
+
+    /// The same for the element of a list, such as `cosign.identities` and 3.
+    pub(super) fn element(
+        map: &'a Map<String, Value>,
+        list: &'static str,
+        position: usize,
+        known: &[&str],
+        report: &mut Report,
+    ) -> Self {
+        Self { map, prefix: list, element: Some((position, "")) }.known(known, report)
+    }
+
+    /// The same for an object inside this element of a list; `way` is its name and a dot.
+    pub(super) fn inner(
+        &self,
+        map: &'a Map<String, Value>,
+        way: &'static str,
+        known: &[&str],
+        report: &mut Report,
+    ) -> Self {
+        let element = self.element.map(|(position, _)| (position, way));
+        Self { map, prefix: self.prefix, element }.known(known, report)
+    }
+
+    fn known(self, known: &[&str], report: &mut Report) -> Self {
+        for name in self.map.keys().filter(|name| !known.contains(&name.as_str())) {
             let message = format!("unknown field; the fields here are {}", known.join(", "));
-            report.refuse(&format!("{prefix}{}", shown(name)), &message);
+            report.refuse(&self.path(&shown(name)), &message);
         }
-        Self { map, prefix }
+        self
     }
 
     /// The way of a field from the entry.
     pub(super) fn path(&self, name: &str) -> String {
-        format!("{}{name}", self.prefix)
+        match self.element {
+            None => format!("{}{name}", self.prefix),
+            Some((position, way)) => format!("{}[{position}].{way}{name}", self.prefix),
+        }
     }
 
     /// A field's value.

@@ -9,8 +9,10 @@ use crate::domain::image::{ImageRef, Repository};
 pub(super) const IDENTITY: [&str; 5] = ["type", "dockerReference", "dockerRepository", "prefix", "signedPrefix"];
 
 /// The rule; `None` when there is none, or when it was reported as unusable.
-pub(super) fn read_identity(fields: Fields<'_>, report: &mut Report) -> Option<SignedIdentity> {
-    let identity = Fields::new(fields.object("signedIdentity", report)?, "signedIdentity.", &IDENTITY, report);
+///
+/// `prefix` is the way of its fields from the entry.
+pub(super) fn read_identity(fields: Fields<'_>, prefix: &'static str, report: &mut Report) -> Option<SignedIdentity> {
+    let identity = Fields::new(fields.object("signedIdentity", report)?, prefix, &IDENTITY, report);
     let kind = identity.text("type", MAX_NAME, report);
     let own: &[&str] = match kind {
         Some("matchExact" | "matchRepoDigestOrExact" | "matchRepository") => &[],
@@ -20,7 +22,7 @@ pub(super) fn read_identity(fields: Fields<'_>, report: &mut Report) -> Option<S
         _ => {
             let message = "must be matchExact, matchRepoDigestOrExact, matchRepository, exactReference, \
                            exactRepository or remapIdentity";
-            report.refuse("signedIdentity.type", message);
+            report.refuse(&identity.path("type"), message);
             return None;
         }
     };
@@ -33,7 +35,9 @@ pub(super) fn read_identity(fields: Fields<'_>, report: &mut Report) -> Option<S
         "remapIdentity" => {
             let prefix = identity.text("prefix", MAX_NAME, report)?;
             let signed = identity.text("signedPrefix", MAX_NAME, report)?;
-            SignedIdentity::remap(prefix, signed).map_err(|error| report.refuse("signedIdentity", &error)).ok()
+            SignedIdentity::remap(prefix, signed)
+                .map_err(|error| report.refuse(&fields.path("signedIdentity"), &error))
+                .ok()
         }
         _ => Some(SignedIdentity::MatchRepoDigestOrExact),
     }
@@ -54,7 +58,7 @@ fn read_repository(identity: Fields<'_>, report: &mut Report) -> Option<Reposito
     match Repository::parse(identity.text("dockerRepository", MAX_NAME, report)?) {
         Ok(repository) => Some(repository),
         Err(error) => {
-            report.refuse("signedIdentity.dockerRepository", &error.to_string());
+            report.refuse(&identity.path("dockerRepository"), &error.to_string());
             None
         }
     }
@@ -68,6 +72,6 @@ fn read_reference(identity: Fields<'_>, report: &mut Report) -> Option<ImageRef>
         Ok(reference) => return Some(reference),
         Err(error) => error.to_string(),
     };
-    report.refuse("signedIdentity.dockerReference", &error);
+    report.refuse(&identity.path("dockerReference"), &error);
     None
 }

@@ -7,6 +7,7 @@
 //! The webhook on policies, the running decision and the command line all use [`read_policy`], so that an object that
 //! was accepted is never read differently later.
 
+mod cosign;
 mod crd;
 mod entry;
 mod fields;
@@ -14,12 +15,14 @@ mod fingerprint;
 mod identity;
 mod policy;
 mod read;
+mod sigstore;
 mod status;
 
 pub use crd::{CrdError, GROUP, PolicyKind, SCHEMA_VERSION, SCHEMA_VERSION_ANNOTATION, VERSION, crds, crds_yaml};
 pub use policy::{
-    ActionSpec, ClusterRegistrySecurityPolicy, ClusterRegistrySecurityPolicySpec, CosignSpec, IdentityType,
-    RegistryEntry, RegistrySecurityPolicy, RegistrySecurityPolicySpec, SignedIdentitySpec,
+    ActionSpec, ClusterRegistrySecurityPolicy, ClusterRegistrySecurityPolicySpec, IdentityType, RegistryEntry,
+    RegistrySecurityPolicy, RegistrySecurityPolicySpec, SignedIdentitySpec,
 };
 pub use read::read_policy;
+pub use sigstore::{AttestationSpec, CosignIdentitySpec, CosignSpec, GithubWorkflowSpec, RequirementSpec};
 pub use status::{KeyStatus, PolicyStatus, RegistryStatus};

@@ -9,17 +9,16 @@
 #![allow(clippy::doc_markdown, reason = "the documentation of fields is what `kubectl explain` prints: plain text")]
 #![allow(clippy::duplicated_attributes, reason = "each printer column has its own `type_`")]
 
-use std::collections::BTreeMap;
-
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::sigstore::CosignSpec;
 use super::status::PolicyStatus;
 
 /// `k8s://namespace/name`, or empty: namespace an RFC 1123 label, name an RFC 1123 subdomain.
-const OBJECT_REF: &str =
+pub(super) const OBJECT_REF: &str =
     r"^(k8s://[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)?$";
 /// An absolute URL without user name, password, query and fragment, or empty.
 const STORE_URL: &str = r"^(https?://[^/@?#\\\s]+(/[^?#\\\s]*)?)?$";
@@ -32,10 +31,6 @@ pub(super) const MAX_URL: usize = 2048;
 pub(super) const MAX_REFERENCE: usize = 255 + 1 + 128 + 1 + 135;
 /// Longest `dockerRepository`, `prefix` and `signedPrefix`.
 pub(super) const MAX_NAME: usize = 255;
-/// Most `cosign.annotations`.
-pub(super) const MAX_ANNOTATIONS: usize = 16;
-/// Longest value of one of them.
-pub(super) const MAX_ANNOTATION: usize = 1024;
 
 /// Says for the whole cluster which registries images may come from and how their signatures are checked.
 #[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -119,7 +114,7 @@ pub struct RegistryEntry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cosign_key_ref: Option<String>,
     /// Accepted signers, any one suffices; without any, every trusted key counts. cosign: the signature's annotation
-    /// "signer". Notary: the delegation role. GPG: the key's full fingerprint, its file name, or the e-mail address of
+    /// "signer" or, keyless, the identity. Notary: the delegation role. GPG: the key's full fingerprint, its file name, or the e-mail address of
     /// one of its user IDs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signer: Option<Vec<String>>,
@@ -136,7 +131,7 @@ pub struct RegistryEntry {
     /// Under which image name a GPG signature must have been made to count for an image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signed_identity: Option<SignedIdentitySpec>,
-    /// What is asked of cosign signatures beyond the key.
+    /// What is asked of cosign signatures beyond the key, and by whom keyless ones must have been made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cosign: Option<CosignSpec>,
     /// Whether this registry may be reached over plain HTTP or with a TLS certificate that cannot be verified.
@@ -209,19 +204,6 @@ pub enum IdentityType {
     ExactReference,
     ExactRepository,
     RemapIdentity,
-}
-
-/// `cosign`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct CosignSpec {
-    /// Annotations that a signature must carry, each with exactly this value.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend(
-        "maxProperties" = MAX_ANNOTATIONS,
-        "additionalProperties" = json!({"type": "string", "maxLength": MAX_ANNOTATION}),
-    ))]
-    pub annotations: Option<BTreeMap<String, String>>,
 }
 
 /// Each rule of `signedIdentity` takes its own fields and no others.

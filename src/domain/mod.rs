@@ -11,8 +11,10 @@
 
 pub mod digest;
 pub mod evaluate;
+pub mod expression;
 pub mod identity;
 pub mod image;
+pub mod keyless;
 pub mod payload;
 pub mod platform;
 pub mod policy;

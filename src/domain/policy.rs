@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
+use super::expression::Expression;
 use super::identity::SignedIdentity;
 use super::image::Repository;
+use super::keyless::KeylessIdentity;
 use super::scope::{Scope, ScopeIndex};
 
 /// Which policy object: cluster policies have no namespace.
@@ -65,13 +67,66 @@ pub enum Action {
     Audit,
 }
 
-/// cosign signatures with public keys.
+/// cosign signatures: by public keys, by keyless identities, or by either.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CosignCheck {
-    /// The Secret whose key `cosign.pub` holds one or more PEM public keys.
-    pub key_ref: ObjectRef,
+    /// The Secret whose key `cosign.pub` holds one or more PEM public keys. At least one of keys and identities is there.
+    pub key_ref: Option<ObjectRef>,
     /// Annotations that the signature must carry, each with this value.
     pub annotations: BTreeMap<String, String>,
+    /// Identities of which any counts.
+    pub identities: Vec<KeylessIdentity>,
+    /// So many different keys or identities must have signed; at least 1.
+    pub threshold: usize,
+    /// Secret or `ConfigMap` whose key `trusted_root.json` is the trust root; `None` means the installation's.
+    pub trust_root: Option<ObjectRef>,
+    /// Whether signatures by keys need proof of their entry in a transparency log; without, such proof is not looked at.
+    pub log_for_keys: bool,
+    /// Whether keyless signatures need it; without, a signed timestamp suffices.
+    pub log_for_identities: bool,
+    /// Whether certificates need a timestamp of a certificate transparency log.
+    pub sct: bool,
+    /// Where signatures are kept, when not beside the image.
+    pub repository: Option<Repository>,
+    /// Under which names signatures count; `None` compares none, as cosign.
+    pub identity: Option<SignedIdentity>,
+    /// Attestations that must be there, each signed as the signature must be.
+    pub attestations: Vec<AttestationCheck>,
+}
+
+/// An attestation that must be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttestationCheck {
+    /// The in-toto predicate type, compared as text.
+    pub predicate_type: String,
+    /// What must be true of it.
+    pub expression: Option<Expression>,
+}
+
+impl Default for CosignCheck {
+    /// What an entry without `cosign` asks for, without its key.
+    fn default() -> Self {
+        Self {
+            key_ref: None,
+            annotations: BTreeMap::new(),
+            identities: Vec::new(),
+            threshold: 1,
+            trust_root: None,
+            log_for_keys: false,
+            log_for_identities: true,
+            sct: true,
+            repository: None,
+            identity: None,
+            attestations: Vec::new(),
+        }
+    }
+}
+
+impl CosignCheck {
+    /// Whether anything in it is verified with a trust root.
+    pub fn needs_trust_root(&self) -> bool {
+        !self.identities.is_empty() || (self.key_ref.is_some() && self.log_for_keys)
+    }
 }
 
 /// GPG simple signing.
@@ -100,7 +155,7 @@ pub struct SignedCheck {
     /// URL of the Notary v1 server.
     pub notary: Option<String>,
     /// cosign, if asked for.
-    pub cosign: Option<CosignCheck>,
+    pub cosign: Option<Box<CosignCheck>>,
     /// GPG simple signing, if asked for.
     pub gpg: Option<GpgCheck>,
     /// Accepted signers; empty means any trusted key.

@@ -43,10 +43,19 @@ impl CosignMethod<'_> {
     pub(super) async fn judge(&self, secret: &Result<Arc<SecretData>, Fault>) -> MethodResult {
         let secret = secret.as_ref().map_err(|fault| Cause::Undecided(fault.clone()))?;
         let verifier = self.subject.verifier;
-        let origin = self.subject.origin(&self.check.key_ref, secret);
+        let simple = CosignCheck {
+            key_ref: self.check.key_ref.clone(),
+            annotations: self.check.annotations.clone(),
+            ..CosignCheck::default()
+        };
+        let (Some(key_ref), true) = (&self.check.key_ref, *self.check == simple) else {
+            let message = "this version of podseal cannot evaluate every field of cosign";
+            return Err(Cause::Undecided(Fault::new(FaultKind::Configuration, message)));
+        };
+        let origin = self.subject.origin(key_ref, secret);
         let keys = verifier.keys.cosign(&verifier.labour, origin, secret).await.map_err(Cause::Undecided)?;
         if keys.is_empty() {
-            let detail = format!("no public keys imported from {} ({COSIGN_PUB})", self.check.key_ref);
+            let detail = format!("no public keys imported from {key_ref} ({COSIGN_PUB})");
             return Err(Cause::Refused(Refusal::new(RefusalKind::NoPublicKeys, detail)));
         }
         let (legacy, bundles) = (Box::pin(self.legacy(&keys)), Box::pin(self.bundles(&keys)));

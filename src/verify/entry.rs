@@ -129,8 +129,8 @@ impl Subject<'_> {
         let access = Access { transport, keychain, deadline: self.deadline };
         let resolved = self.image.digest().is_none();
         let digest = self.digest(&access, digests).await?;
-        let cosign = match &check.cosign {
-            Some(cosign) => Some(self.key_secret(&cosign.key_ref).await),
+        let cosign = match check.cosign.as_ref().and_then(|cosign| cosign.key_ref.as_ref()) {
+            Some(key_ref) => Some(self.key_secret(key_ref).await),
             None => None,
         };
         let gpg = match &check.gpg {

@@ -88,7 +88,10 @@ fn reads_every_field() {
     assert!(!check.transport.insecure);
     assert_eq!(check.transport.ca_ref.as_ref().unwrap().to_string(), "k8s://keys/ca");
     let cosign = check.cosign.as_ref().unwrap();
-    assert_eq!((cosign.key_ref.to_string().as_str(), &*cosign.annotations["stage"]), ("k8s://keys/cosign", "release"));
+    assert_eq!(
+        (cosign.key_ref.as_ref().unwrap().to_string().as_str(), &*cosign.annotations["stage"]),
+        ("k8s://keys/cosign", "release")
+    );
     let gpg = check.gpg.as_ref().unwrap();
     assert_eq!(gpg.key_ref.to_string(), "k8s://keys/group1");
     assert_eq!(gpg.lookaside.as_deref(), Some("http://store.local:81/sigstore/"));
@@ -126,7 +129,7 @@ fn the_first_sample_of_the_quick_start_applies() {
 fn cosign_key_is_read_with_and_without_scheme() {
     for text in ["k8s://ns-1/a.b-c", "ns-1/a.b-c"] {
         let policy = silent(&json!({"cosignKeyRef": text}));
-        assert_eq!(signed(&policy).cosign.as_ref().unwrap().key_ref.to_string(), "k8s://ns-1/a.b-c");
+        assert_eq!(signed(&policy).cosign.as_ref().unwrap().key_ref.as_ref().unwrap().to_string(), "k8s://ns-1/a.b-c");
     }
 }
 
@@ -485,7 +488,7 @@ fn ten_thousand_entries_are_read_and_more_are_refused_and_still_govern() {
     assert_eq!(warnings(&policy).len(), 51);
     assert_eq!(policy.problems[50].message, "9950 more warnings are not listed");
     let key = |i: usize| match &policy.entries[i].check {
-        Check::Signed(check) => check.cosign.as_ref().unwrap().key_ref.name.clone(),
+        Check::Signed(check) => check.cosign.as_ref().unwrap().key_ref.as_ref().unwrap().name.clone(),
         other => panic!("{other:?}"),
     };
     assert!(Arc::ptr_eq(&key(0), &key(9_999)), "equal references share their text");
@@ -523,11 +526,120 @@ fn samples_load_and_only_the_notary_ones_warn() {
             assert_eq!(doubts, expected, "{}", path.display());
         }
     }
-    assert_eq!(policies, 12);
+    assert_eq!(policies, 13);
 }
 
 #[test]
 fn an_entry_takes_little_memory() {
     let fixed = size_of::<Entry>() + size_of::<SignedCheck>();
     assert!(fixed <= 600, "10,000 entries take {} KiB before their texts", fixed * 10_000 / 1024);
+}
+
+const PERSON: &str = "dev@example.test";
+
+/// `cosign.identities` with this one identity.
+fn keyless(fields: &Value) -> Value {
+    json!({"cosignKeyRef": null, "cosign": {"identities": [fields]}})
+}
+
+#[test]
+fn keyless_identities_are_read_and_are_the_cosign_method() {
+    let policy = silent(&json!({"cosignKeyRef": null, "cosign": {
+        "identities": [
+            {"issuer": "https://issuer.test", "subject": PERSON},
+            {"issuerRegExp": "https://[a-z]+\\.test", "subjectRegExp": ".*@example\\.test",
+             "githubWorkflow": {"name": "n", "ref": "refs/heads/main", "repository": "a/b", "sha": "00", "trigger": "push"}},
+        ],
+        "threshold": 2, "trustRootRef": "k8s://ns/root", "transparencyLog": "NotRequired", "sct": "NotRequired",
+        "repository": "sigs.local/all", "signedIdentity": {"type": "matchRepository"},
+        "attestations": [{"predicateType": "https://slsa.dev/provenance/v1", "expression": "predicate.n == 1"},
+                         {"predicateType": "t"}],
+    }}));
+    let check = signed(&policy).cosign.as_ref().unwrap();
+    assert_eq!((check.key_ref.as_ref(), check.identities.len(), check.threshold), (None, 2, 2));
+    assert_eq!((check.log_for_identities, check.log_for_keys, check.sct), (false, false, false));
+    assert_eq!(check.trust_root.as_ref().unwrap().to_string(), "k8s://ns/root");
+    assert_eq!(check.repository.as_ref().unwrap().to_string(), "sigs.local/all");
+    assert_eq!(check.identity, Some(SignedIdentity::MatchRepository));
+    assert_eq!(check.attestations[0].expression.as_ref().unwrap().source(), "predicate.n == 1");
+    assert_eq!((check.attestations.len(), &check.attestations[1].expression), (2, &None));
+    assert_eq!(check.identities[1].workflow.reference.as_deref(), Some("refs/heads/main"));
+    let check = signed(&silent(&keyless(&json!({"issuer": "i", "subject": "s"})))).cosign.clone().unwrap();
+    assert_eq!((check.log_for_identities, check.log_for_keys, check.sct, check.threshold), (true, false, true, 1));
+    let required = silent(&json!({"cosign": {"transparencyLog": "Required"}}));
+    assert!(signed(&required).cosign.as_ref().unwrap().log_for_keys);
+}
+
+#[test]
+fn e16_e17_an_identity_has_one_issuer_and_one_subject() {
+    for (fields, at) in [
+        (json!({"issuer": "i"}), "subject"),
+        (json!({"subject": "s"}), "issuer"),
+        (json!({"issuer": "", "subject": "s"}), "issuer"),
+        (json!({"issuer": "i", "issuerRegExp": "i", "subject": "s"}), "issuer"),
+        (json!({"issuer": "i", "subject": "s", "subjectRegExp": "s"}), "subject"),
+        (json!({"issuer": "i", "subjectRegExp": "("}), "subjectRegExp"),
+        (json!({"issuer": "i", "subjectRegExp": "\\pL{900}"}), "subjectRegExp"),
+        (json!({"issuer": "i", "subject": "s".repeat(1025)}), "subject"),
+        (json!({"issuer": "i", "subject": 1}), "subject"),
+        (json!({"issuer": "i", "subject": "s", "san": "x"}), "san"),
+        (json!({"issuer": "i", "subject": "s", "githubWorkflow": {"branch": "x"}}), "githubWorkflow.branch"),
+        (json!({"issuer": "i", "subject": "s", "githubWorkflow": {"sha": 1}}), "githubWorkflow.sha"),
+    ] {
+        let policy = with(&keyless(&fields));
+        let at = format!("[0].cosign.identities[0].{at}");
+        assert!(errors(&policy).contains(&at), "{fields} {:?}", policy.problems);
+        broken(&policy);
+    }
+    suspicious(&keyless(&json!({"issuer": "i", "subjectRegExp": ".*"})), "cosign.identities[0].subjectRegExp");
+}
+
+#[test]
+fn fields_of_cosign_that_cannot_be_meant_are_refused() {
+    for (cosign, at) in [
+        (json!({"threshold": 0}), "threshold"),
+        (json!({"threshold": 65}), "threshold"),
+        (json!({"threshold": 1.5}), "threshold"),
+        (json!({"threshold": "1"}), "threshold"),
+        (json!({"transparencyLog": "required"}), "transparencyLog"),
+        (json!({"sct": true}), "sct"),
+        (json!({"trustRootRef": "ns/root"}), "trustRootRef"),
+        (json!({"repository": "signatures"}), "repository"),
+        (json!({"repository": "sigs.local/a:tag"}), "repository"),
+        (json!({"signedIdentity": {"type": "x"}}), "signedIdentity.type"),
+        (json!({"identities": {}}), "identities"),
+        (json!({"identities": ["x"]}), "identities[0]"),
+        (json!({"identities": vec![json!({"issuer": "i", "subject": "s"}); 65]}), "identities"),
+        (json!({"attestations": [{}]}), "attestations[0].predicateType"),
+        (json!({"attestations": [{"predicateType": ""}]}), "attestations[0].predicateType"),
+        (json!({"attestations": [{"predicateType": "t", "expression": "predicate."}]}), "attestations[0].expression"),
+        (json!({"attestations": [{"predicateType": "t", "expression": ""}]}), "attestations[0].expression"),
+        (json!({"attestations": [{"predicateType": "t", "expression": "x == 1"}]}), "attestations[0].expression"),
+        (json!({"attestations": vec![json!({"predicateType": "t"}); 17]}), "attestations"),
+    ] {
+        refused(&json!({ "cosign": cosign }), &format!("cosign.{at}"));
+    }
+    let mut alone = keyless(&json!({"issuer": "i", "subject": "s"}));
+    alone["cosign"]["threshold"] = json!(2);
+    refused(&alone, "cosign.threshold");
+    alone["cosignKeyRef"] = json!("k8s://keys/cosign");
+    silent(&alone);
+    suspicious(&json!({"cosign": {"sct": "Required"}}), "cosign.sct");
+    suspicious(&json!({"cosign": {"trustRootRef": "k8s://ns/root"}}), "cosign.trustRootRef");
+    silent(&json!({"cosign": {"trustRootRef": "k8s://ns/root", "transparencyLog": "Required"}}));
+}
+
+#[test]
+fn h19_one_policy_has_so_many_patterns() {
+    let entry = |i: usize| {
+        let identities: Vec<_> = (0..32).map(|i| json!({"issuerRegExp": format!("i{i}"), "subject": "s"})).collect();
+        json!({"registry": format!("r{i}.local"), "signCheck": true, "cosign": {"identities": identities}})
+    };
+    let policy = policy(&Value::Array((0..9).map(entry).collect()));
+    let broken = |i: usize| matches!(policy.entries[i].check, Check::Broken(_));
+    assert_eq!(
+        (policy.entries.len(), broken(7), broken(8)),
+        (9, false, true),
+        "the last one still governs, and denies"
+    );
 }

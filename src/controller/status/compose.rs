@@ -74,7 +74,7 @@ pub(super) fn targets(policy: &Policy) -> Vec<Target> {
 fn targets_of(entry: &Entry) -> Vec<Target> {
     let Check::Signed(check) = &entry.check else { return Vec::new() };
     let named = [
-        (Purpose::Cosign, check.cosign.as_ref().map(|cosign| &cosign.key_ref)),
+        (Purpose::Cosign, check.cosign.as_ref().and_then(|cosign| cosign.key_ref.as_ref())),
         (Purpose::Gpg, check.gpg.as_ref().map(|gpg| &gpg.key_ref)),
         (Purpose::Certificates, check.transport.ca_ref.as_ref()),
     ];

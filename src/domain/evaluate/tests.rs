@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 
 use super::*;
@@ -9,7 +7,7 @@ use crate::domain::verdict::Method;
 
 fn signed(cosign: bool) -> Check {
     let key_ref = ObjectRef { namespace: "registry-system".into(), name: "key".into() };
-    let cosign = cosign.then(|| CosignCheck { key_ref, annotations: BTreeMap::new() });
+    let cosign = cosign.then(|| Box::new(CosignCheck { key_ref: Some(key_ref), ..CosignCheck::default() }));
     let (signers, transport) = (Vec::new(), TransportSpec::default());
     Check::Signed(Box::new(SignedCheck { notary: None, cosign, gpg: None, signers, transport }))
 }
