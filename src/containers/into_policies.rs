@@ -128,12 +128,16 @@ impl<'a> Builder<'a> {
 
     /// An entry for docker.io/NAME covers the official image docker.io/library/NAME, too, which a scope does not.
     fn official_images(&mut self) {
-        let singles: Vec<_> = self.wanted.keys().filter_map(|scope| scope.strip_prefix("docker.io/")).collect();
-        let official: Vec<_> = singles.iter().filter(|name| !name.contains('/')).collect();
-        let official: Vec<_> = official.iter().map(|name| format!("docker.io/library/{name}")).collect();
-        for scope in official {
-            let inherited = self.policy.requirements_of(&scope).1;
-            self.wanted.entry(scope).or_insert_with(|| inherited.iter().collect());
+        let single =
+            |scope: &str| scope.strip_prefix("docker.io/").filter(|name| !name.contains('/')).map(str::to_owned);
+        let singles: Vec<_> =
+            self.wanted.iter().filter_map(|(scope, list)| Some((single(scope)?, list.clone()))).collect();
+        for (name, list) in singles {
+            let scope = format!("docker.io/library/{name}");
+            let inherited: Vec<_> = self.policy.requirements_of(&scope).1.iter().collect();
+            if inherited != list {
+                self.wanted.entry(scope).or_insert(inherited);
+            }
         }
     }
 

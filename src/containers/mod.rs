@@ -9,12 +9,17 @@
 //! verifier and one reading of entries. Specification: containers-policy.json(5), with what the code of containers/image
 //! does where that says more.
 
+mod from_policies;
 mod into_policies;
 mod json;
 mod judge;
+mod node_rules;
 mod policy;
 mod rule;
+#[cfg(test)]
+mod tests;
 
+pub use from_policies::{Node, NodeFiles, node_files};
 pub use into_policies::{Converted, Naming, convert};
 pub use judge::Judge;
 pub use policy::{ContainersPolicy, Key, PolicyError, Requirement, SignedBy, Sigstore, SigstoreSigner};

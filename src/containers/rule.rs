@@ -178,7 +178,12 @@ fn public_key(text: &[u8]) -> Result<String, &'static str> {
 
 fn log_key(text: &[u8]) -> Option<Vec<u8>> {
     let key = SubjectPublicKeyInfoDer::from_pem_slice(text).ok()?;
-    (key.starts_with(P256) && key.len() == P256.len() + 64).then(|| key.to_vec())
+    is_log_key(&key).then(|| key.to_vec())
+}
+
+/// Whether this is the `SubjectPublicKeyInfo` of an ECDSA P-256 key.
+pub(super) fn is_log_key(der: &[u8]) -> bool {
+    der.starts_with(P256) && der.len() == P256.len() + 64
 }
 
 /// A Sigstore trust root (`trusted_root.json`) of these authorities and logs, valid at every time.
