@@ -225,6 +225,9 @@ pub(super) struct SourceArguments {
     /// PEM certificates trusted for every registry and signature store, besides the system's
     #[arg(long, value_name = "FILE")]
     pub(super) ca_file: Option<PathBuf>,
+    /// Sigstore trust root (trusted_root.json) of this installation, instead of the public one that is built in
+    #[arg(long, value_name = "FILE")]
+    pub(super) sigstore_trusted_root: Option<PathBuf>,
     /// Token service that may receive credentials of a registry on another host
     #[arg(long, value_name = "REGISTRY=HOST", value_parser = pair)]
     pub(super) token_realm: Vec<(String, String)>,

@@ -1,6 +1,7 @@
 //! Signature verification as pure computation over bytes: what goes in is untrusted, what comes out is proved.
 
 pub mod cosign;
+pub mod keyless;
 pub mod openpgp;
 
 /// Why one signature is not a good one. The text is safe to show and short.

@@ -39,12 +39,13 @@ pub(super) struct VerdictKey {
     pub reference: String,
     /// What the signatures are for.
     pub digest: Digest,
-    /// Hashes of the Secrets and `ConfigMaps` that the entry names: cosign keys, GPG keys, CA; zero when not named.
-    pub keys: [[u8; 32]; 3],
+    /// Hashes of the Secrets and `ConfigMaps` that the entry names: cosign keys, GPG keys, CA; and of the trust root's
+    /// bytes, wherever it is from. Zero when not named or not needed.
+    pub keys: [[u8; 32]; 4],
     /// Where signatures are looked for outside the entry: the store that registries.d names.
     pub store: Option<String>,
-    /// Whose credentials: zero for anonymous.
-    pub credentials: [u8; 32],
+    /// Whose credentials, for the image and for signatures kept elsewhere: zero for anonymous.
+    pub credentials: [[u8; 32]; 2],
     /// The namespace, when its own credentials are among them.
     pub namespace: Option<Arc<str>>,
 }
@@ -118,9 +119,9 @@ mod tests {
             entry: [1; 32],
             reference: "r.io/a:1".into(),
             digest: Digest::sha256(b"a"),
-            keys: [[2; 32]; 3],
+            keys: [[2; 32]; 4],
             store: None,
-            credentials: [0; 32],
+            credentials: [[0; 32]; 2],
             namespace: None,
         }
     }
@@ -152,9 +153,11 @@ mod tests {
             VerdictKey { entry: [9; 32], ..key() },
             VerdictKey { reference: "r.io/a:2".into(), ..key() },
             VerdictKey { digest: Digest::sha256(b"b"), ..key() },
-            VerdictKey { keys: [[2; 32], [9; 32], [2; 32]], ..key() },
+            VerdictKey { keys: [[2; 32], [9; 32], [2; 32], [2; 32]], ..key() },
             VerdictKey { store: Some("http://s/".into()), ..key() },
-            VerdictKey { credentials: [9; 32], ..key() },
+            VerdictKey { keys: [[2; 32], [2; 32], [2; 32], [9; 32]], ..key() },
+            VerdictKey { credentials: [[9; 32], [0; 32]], ..key() },
+            VerdictKey { credentials: [[0; 32], [9; 32]], ..key() },
             VerdictKey { namespace: Some("ns".into()), ..key() },
         ];
         for other in others {

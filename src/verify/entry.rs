@@ -9,15 +9,16 @@ use super::cache::{Verdict, VerdictKey};
 use super::cosign::CosignMethod;
 use super::gpg::GpgMethod;
 use super::index::every_child;
-use super::keys::Origin;
+use super::keys::{Origin, TRUSTED_ROOT};
 use super::pod::Credentials;
 use crate::cluster::{Freshness, SecretData};
 use crate::domain::digest::Digest;
-use crate::domain::image::ImageRef;
-use crate::domain::policy::{Entry, GpgCheck, ObjectRef, PolicyId, SignedCheck};
+use crate::domain::image::{ImageRef, Repository};
+use crate::domain::policy::{CosignCheck, Entry, GpgCheck, ObjectRef, PolicyId, SignedCheck};
 use crate::domain::scope::HostPattern;
 use crate::domain::verdict::{Cause, Failure, Method, Pass, Refusal, RefusalKind};
 use crate::fault::{Fault, FaultKind};
+use crate::signature::keyless::TrustRoot;
 use crate::source::access::{Access, Transport};
 use crate::source::lookaside::StoreUrl;
 use crate::source::registry::Manifest;
@@ -77,6 +78,10 @@ pub(super) struct Material {
     /// The image had no digest: its bytes are fetched once and must hash to what the tag was resolved to.
     pub(super) resolved: bool,
     pub(super) cosign: Option<Result<Arc<SecretData>, Fault>>,
+    /// What logs and certificates of cosign signatures are verified with, if anything asks for it.
+    pub(super) root: Option<Result<Arc<TrustRoot>, Fault>>,
+    /// Where cosign signatures are, when not beside the image.
+    pub(super) signatures: Option<(Repository, Access)>,
     pub(super) gpg: Option<Result<Arc<SecretData>, Fault>>,
     pub(super) store: Option<Store>,
 }
@@ -141,6 +146,14 @@ impl Subject<'_> {
             Some(gpg) => self.store(gpg, &access)?,
             None => None,
         };
+        let root = match check.cosign.as_deref().filter(|cosign| cosign.needs_trust_root()) {
+            Some(cosign) => Some(self.trust_root(cosign).await),
+            None => None,
+        };
+        let signatures = check.cosign.as_ref().and_then(|cosign| cosign.repository.as_ref());
+        let signatures = signatures.map(|repository| (repository.clone(), self.elsewhere(repository, &access)));
+        let signatures_scope = signatures.as_ref().map_or([0; 32], |(place, access)| access.keychain.scope(place));
+        let root_hash = root.as_ref().and_then(|root| root.as_ref().ok()).map_or([0; 32], |root| root.hash());
         let hash = |secret: &Option<Result<Arc<SecretData>, Fault>>| match secret {
             Some(Ok(secret)) => secret.hash,
             _ => [0; 32],
@@ -149,12 +162,12 @@ impl Subject<'_> {
             entry: self.entry.fingerprint,
             reference: self.image.identity_form().to_string(),
             digest: digest.clone(),
-            keys: [hash(&cosign), hash(&gpg), ca.as_ref().map_or([0; 32], |(_, hash)| *hash)],
+            keys: [hash(&cosign), hash(&gpg), ca.as_ref().map_or([0; 32], |(_, hash)| *hash), root_hash],
             store: store.as_ref().map(|store| store.url.to_string()),
-            credentials: scope,
-            namespace: (tenant && scope != [0; 32]).then(|| self.namespace.into()),
+            credentials: [scope, signatures_scope],
+            namespace: (tenant && [scope, signatures_scope] != [[0; 32]; 2]).then(|| self.namespace.into()),
         };
-        let material = Material { access, digest, resolved, cosign, gpg, store };
+        let material = Material { access, digest, resolved, cosign, root, signatures, gpg, store };
         Ok(self.cached(key, check, material).await)
     }
 
@@ -219,9 +232,9 @@ impl Subject<'_> {
             let cause = Cause::Undecided(Fault::new(FaultKind::Configuration, message));
             failures.push(Failure { method: Some(Method::Notary), cause });
         }
-        if let (Some(cosign), Some(secret)) = (&check.cosign, &material.cosign) {
+        if let Some(cosign) = &check.cosign {
             let method = CosignMethod { subject: self, check: cosign, signers: &check.signers, material };
-            match method.judge(secret).await {
+            match method.judge().await {
                 Ok(signed) => return Ok(signed),
                 Err(cause) => failures.push(Failure { method: Some(Method::Cosign), cause }),
             }
@@ -295,26 +308,51 @@ impl Subject<'_> {
         }
     }
 
+    /// The trust root that the entry names, else the installation's.
+    async fn trust_root(&self, check: &CosignCheck) -> Result<Arc<TrustRoot>, Fault> {
+        let Some(reference) = &check.trust_root else { return self.verifier.installed_root() };
+        let object = self.object(reference, TRUSTED_ROOT).await?;
+        let Verifier { keys, labour, .. } = self.verifier;
+        keys.trust_root(labour, self.origin(reference, &object), &object).await
+    }
+
+    /// Another repository, for the signatures: reached as the image's registry on the same host, and otherwise without
+    /// what the entry says about that one. Credentials are found by the repository's own name.
+    fn elsewhere(&self, repository: &Repository, access: &Access) -> Access {
+        let same = repository.host() == self.image.repository().host();
+        let transport = Transport {
+            insecure: same && access.transport.insecure,
+            ca: access.transport.ca.clone().filter(|_| same),
+            guarded: !self.entry.is_cluster(),
+        };
+        Access { transport, ..access.clone() }
+    }
+
     /// `ca.crt` of a Secret, else of a `ConfigMap`, with the object's hash.
     async fn certificates(&self, reference: &ObjectRef) -> Result<(Arc<[u8]>, [u8; 32]), Fault> {
+        let object = self.object(reference, "ca.crt").await?;
+        let pem = object.data.get("ca.crt").ok_or_else(|| unusable(reference))?;
+        Ok((Arc::from(pem.as_ref()), object.hash))
+    }
+
+    /// The Secret, else the `ConfigMap`, that holds this key.
+    async fn object(&self, reference: &ObjectRef, key: &str) -> Result<Arc<SecretData>, Fault> {
         if !self.may_name(reference) {
             return Err(unusable(reference));
         }
         let objects = &self.verifier.objects;
         let (namespace, name) = (&reference.namespace, &reference.name);
         let secret = objects.secret(namespace, name, Freshness::Key, self.deadline).await;
-        let with_ca = |object: Option<Arc<SecretData>>| object.filter(|o| o.data.contains_key("ca.crt"));
-        let found = match secret.map(with_ca) {
+        let with_key = |object: Option<Arc<SecretData>>| object.filter(|o| o.data.contains_key(key));
+        let found = match secret.map(with_key) {
             Ok(Some(secret)) => Some(secret),
             Ok(None) => {
-                with_ca(objects.config_map(namespace, name, self.deadline).await.map_err(|_| unusable(reference))?)
+                with_key(objects.config_map(namespace, name, self.deadline).await.map_err(|_| unusable(reference))?)
             }
             Err(fault) if fault.kind() == FaultKind::Reference => None,
             Err(fault) => return Err(fault),
         };
-        let object = found.ok_or_else(|| unusable(reference))?;
-        let pem = object.data.get("ca.crt").ok_or_else(|| unusable(reference))?;
-        Ok((Arc::from(pem.as_ref()), object.hash))
+        found.ok_or_else(|| unusable(reference))
     }
 
     /// On whose behalf a key Secret is read.

@@ -7,17 +7,21 @@ use moka::future::Cache;
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::cosign::bad_root;
 use super::labour::Labour;
 
 use crate::cluster::SecretData;
 use crate::domain::policy::ObjectRef;
 use crate::fault::{Fault, FaultKind};
 use crate::signature::cosign::PublicKeys;
+use crate::signature::keyless::TrustRoot;
 use crate::signature::openpgp::Keyring;
 use crate::telemetry::Metrics;
 
 /// The Secret's key for cosign public keys.
 pub(crate) const COSIGN_PUB: &str = "cosign.pub";
+/// The key of a Secret or `ConfigMap` for a Sigstore trust root.
+pub(crate) const TRUSTED_ROOT: &str = "trusted_root.json";
 /// Bytes of the Secrets whose parsed content is kept, at most; parsed, they take several times as much.
 const CAPACITY: u64 = 8 << 20;
 const OVERHEAD: usize = 512;
@@ -79,12 +83,13 @@ impl<T: Send + Sync + 'static> Parsed<T> {
 pub(super) struct Keys {
     keyrings: Parsed<Keyring>,
     cosign: Parsed<PublicKeys>,
+    roots: Parsed<Result<Arc<TrustRoot>, String>>,
     metrics: Arc<Metrics>,
 }
 
 impl Keys {
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { keyrings: Parsed::new(), cosign: Parsed::new(), metrics }
+        Self { keyrings: Parsed::new(), cosign: Parsed::new(), roots: Parsed::new(), metrics }
     }
 
     /// Every value of the Secret is a keyring file.
@@ -126,6 +131,21 @@ impl Keys {
             keys
         };
         self.cosign.get(labour, origin, secret, parse).await
+    }
+
+    /// The trust root of `trusted_root.json`; the error says what is wrong with it.
+    pub(super) async fn trust_root(
+        &self,
+        labour: &Labour,
+        origin: Origin<'_>,
+        object: &Arc<SecretData>,
+    ) -> Result<Arc<TrustRoot>, Fault> {
+        let parse = |object: &SecretData| {
+            let json = object.data.get(TRUSTED_ROOT).map_or(&b""[..], |bytes| bytes.as_ref());
+            TrustRoot::parse(json).map(Arc::new)
+        };
+        let parsed = self.roots.get(labour, origin, object, parse).await?;
+        parsed.as_ref().clone().map_err(|why| bad_root(&origin.reference.to_string(), &why))
     }
 }
 

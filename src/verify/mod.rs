@@ -23,10 +23,10 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::time::Instant;
 
 use crate::cluster::{Objects, Snapshot};
@@ -37,12 +37,14 @@ use crate::domain::platform::Platform;
 use crate::domain::policy::{Check, Entry, PolicySet};
 use crate::domain::verdict::{Basis, Cause, EntryOutcome, Failure, Finding, ImageVerdict, Outcome};
 use crate::fault::{Fault, FaultKind};
+use crate::signature::keyless::TrustRoot;
 use crate::source::credentials::DockerConfig;
 use crate::source::registries_d::RegistriesD;
 use crate::source::registry::Upstream;
 use crate::telemetry::Metrics;
 
 use self::cache::Verdicts;
+use self::cosign::bad_root;
 use self::keys::Keys;
 use self::labour::Labour;
 use self::pod::Credentials;
@@ -50,7 +52,7 @@ use self::slots::Slots;
 
 pub use self::cache::CacheLimits;
 pub(crate) use self::entry::{may_name, unusable_text};
-pub(crate) use self::keys::{COSIGN_PUB, MAX_TENANT};
+pub(crate) use self::keys::{COSIGN_PUB, MAX_TENANT, TRUSTED_ROOT};
 pub use self::pin::Pin;
 pub use self::pod::PodContext;
 pub(crate) use self::report::clean;
@@ -99,6 +101,8 @@ pub struct Verifier {
     registries_d: ArcSwap<RegistriesD>,
     /// The administrator's registry credentials.
     credentials: ArcSwap<DockerConfig>,
+    /// The installation's trust root for keyless signatures; without it the public one.
+    trust_root: ArcSwapOption<TrustRoot>,
     keys: Keys,
     pull_secrets: pod::PullSecrets,
     verdicts: Verdicts,
@@ -120,6 +124,7 @@ impl Verifier {
             slots: Slots::new(config.per_namespace),
             labour: Labour::new(),
             keys: Keys::new(metrics.clone()),
+            trust_root: ArcSwapOption::empty(),
             pull_secrets: pod::PullSecrets::new(),
             registries_d: ArcSwap::default(),
             credentials: ArcSwap::default(),
@@ -133,6 +138,21 @@ impl Verifier {
     /// Replaces the signature stores of registries.d.
     pub fn set_registries_d(&self, registries_d: RegistriesD) {
         self.registries_d.store(Arc::new(registries_d));
+    }
+
+    /// Replaces the trust root of the installation for keyless signatures, which is the public Sigstore's at first.
+    pub fn set_trust_root(&self, root: TrustRoot) {
+        self.trust_root.store(Some(Arc::new(root)));
+    }
+
+    /// The trust root of the installation.
+    fn installed_root(&self) -> Result<Arc<TrustRoot>, Fault> {
+        static PUBLIC: LazyLock<Result<Arc<TrustRoot>, String>> =
+            LazyLock::new(|| TrustRoot::public_good().map(Arc::new));
+        match self.trust_root.load_full() {
+            Some(root) => Ok(root),
+            None => PUBLIC.clone().map_err(|why| bad_root("this version", &why)),
+        }
     }
 
     /// Replaces the administrator's PEM certificates. What cannot be read changes nothing.

@@ -21,23 +21,20 @@ impl Best {
         }
     }
 
-    pub(super) fn merge(&mut self, other: Self) {
-        let seen = self.seen + other.seen;
-        if let Some(refusal) = other.refusal {
-            self.add(refusal);
-        }
-        self.seen = seen;
-    }
-
     /// The most telling refusal, or "unsigned" when nothing was there at all.
-    pub(super) fn into_refusal(self, unsigned: impl FnOnce() -> String) -> Refusal {
-        match self.refusal {
+    pub(super) fn refusal(&self, unsigned: impl FnOnce() -> String) -> Refusal {
+        match &self.refusal {
             None => Refusal::new(RefusalKind::Unsigned, unsigned()),
             Some(refusal) if self.seen > 1 => {
                 Refusal::new(refusal.kind, format!("{} (the most telling of {} signatures)", refusal.detail, self.seen))
             }
-            Some(refusal) => refusal,
+            Some(refusal) => refusal.clone(),
         }
+    }
+
+    /// The same of what is not used any more.
+    pub(super) fn into_refusal(self, unsigned: impl FnOnce() -> String) -> Refusal {
+        self.refusal(unsigned)
     }
 }
 

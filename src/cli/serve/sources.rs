@@ -14,6 +14,7 @@ use tracing::{error, warn};
 use crate::cli::args::{DecisionArguments, SourceArguments};
 use crate::cluster::Objects;
 use crate::domain::evaluate::Options;
+use crate::signature::keyless::TrustRoot;
 use crate::source::SourceConfig;
 use crate::source::credentials::DockerConfig;
 use crate::source::registries_d::RegistriesD;
@@ -142,7 +143,16 @@ fn bare_verifier(
     if let Some(file) = &source.docker_config {
         verifier.set_credentials(read_docker_config(file)?);
     }
+    if let Some(file) = &source.sigstore_trusted_root {
+        verifier.set_trust_root(read_trust_root(file)?);
+    }
     Ok(verifier)
+}
+
+fn read_trust_root(file: &Path) -> Result<TrustRoot, String> {
+    let failed = |e: &dyn Display| format!("--sigstore-trusted-root {}: {e}", file.display());
+    let json = std::fs::read(file).map_err(|e| failed(&e))?;
+    TrustRoot::parse(&json).map_err(|e| failed(&e))
 }
 
 fn read_docker_config(file: &Path) -> Result<DockerConfig, String> {
@@ -179,6 +189,7 @@ pub(super) struct SourceFiles {
     registries_d: Option<PathBuf>,
     docker_config: Option<PathBuf>,
     ca: Option<PathBuf>,
+    trust_root: Option<PathBuf>,
 }
 
 impl SourceFiles {
@@ -187,6 +198,7 @@ impl SourceFiles {
             registries_d: source.registries_d.clone(),
             docker_config: source.docker_config.clone(),
             ca: source.ca_file.clone(),
+            trust_root: source.sigstore_trusted_root.clone(),
         }
     }
 
@@ -199,6 +211,11 @@ impl SourceFiles {
         }
         match self.docker_config.as_deref().map(read_docker_config) {
             Some(Ok(credentials)) => verifier.set_credentials(credentials),
+            Some(Err(problem)) => problems.push(problem),
+            None => {}
+        }
+        match self.trust_root.as_deref().map(read_trust_root) {
+            Some(Ok(root)) => verifier.set_trust_root(root),
             Some(Err(problem)) => problems.push(problem),
             None => {}
         }

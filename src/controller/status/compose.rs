@@ -77,6 +77,7 @@ fn targets_of(entry: &Entry) -> Vec<Target> {
         (Purpose::Cosign, check.cosign.as_ref().and_then(|cosign| cosign.key_ref.as_ref())),
         (Purpose::Gpg, check.gpg.as_ref().map(|gpg| &gpg.key_ref)),
         (Purpose::Certificates, check.transport.ca_ref.as_ref()),
+        (Purpose::TrustRoot, check.cosign.as_ref().and_then(|cosign| cosign.trust_root.as_ref())),
     ];
     let target =
         |(purpose, reference): (Purpose, Option<&ObjectRef>)| Some(Target { purpose, reference: reference?.clone() });

@@ -10,8 +10,9 @@ use tokio::sync::Semaphore;
 
 use crate::cluster::SecretData;
 use crate::signature::cosign::PublicKeys;
+use crate::signature::keyless::TrustRoot;
 use crate::signature::openpgp::{KeyInfo, Keyring};
-use crate::verify::COSIGN_PUB;
+use crate::verify::{COSIGN_PUB, TRUSTED_ROOT};
 
 /// Bytes of the Secrets whose description is kept.
 const CAPACITY: u64 = 8 << 20;
@@ -30,10 +31,11 @@ pub(super) enum Purpose {
     Cosign,
     Gpg,
     Certificates,
+    TrustRoot,
 }
 
 impl Purpose {
-    pub(super) const ALL: [Self; 3] = [Self::Cosign, Self::Gpg, Self::Certificates];
+    pub(super) const ALL: [Self; 4] = [Self::Cosign, Self::Gpg, Self::Certificates, Self::TrustRoot];
 
     /// The field of an entry that names it.
     pub(super) fn field(self) -> &'static str {
@@ -41,6 +43,16 @@ impl Purpose {
             Self::Cosign => "cosignKeyRef",
             Self::Gpg => "gpgKeyRef",
             Self::Certificates => "caRef",
+            Self::TrustRoot => "cosign.trustRootRef",
+        }
+    }
+
+    /// The key of what may be a `ConfigMap` as well as a Secret.
+    pub(super) fn object_key(self) -> Option<&'static str> {
+        match self {
+            Self::Cosign | Self::Gpg => None,
+            Self::Certificates => Some("ca.crt"),
+            Self::TrustRoot => Some(TRUSTED_ROOT),
         }
     }
 }
@@ -68,6 +80,8 @@ pub(super) struct Material {
     pub(super) problems: Vec<String>,
     /// Certificates in `ca.crt`.
     pub(super) certificates: usize,
+    /// Why `trusted_root.json` cannot be used.
+    pub(super) bad_root: Option<String>,
     /// When it has to be looked at again.
     pub(super) until: Option<SystemTime>,
 }
@@ -79,6 +93,7 @@ impl Material {
             Purpose::Gpg => Self::gpg(secret, now),
             Purpose::Cosign => Self::cosign(secret),
             Purpose::Certificates => Self::certificates(secret),
+            Purpose::TrustRoot => Self::trust_root(secret),
         };
         material.problems.truncate(MAX_TEXTS);
         material.signers.truncate(MAX_TEXTS);
@@ -118,6 +133,11 @@ impl Material {
         let pem = object.data.get("ca.crt").map_or(&b""[..], |bytes| bytes.as_ref());
         let certificates = CertificateDer::pem_slice_iter(pem).take(1000).flatten().count();
         Self { certificates, ..Self::default() }
+    }
+
+    fn trust_root(object: &SecretData) -> Self {
+        let json = object.data.get(TRUSTED_ROOT).map_or(&b""[..], |bytes| bytes.as_ref());
+        Self { bad_root: TrustRoot::parse(json).err(), ..Self::default() }
     }
 }
 

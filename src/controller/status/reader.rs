@@ -28,13 +28,13 @@ pub(super) struct Reader {
 impl Reader {
     /// Whether the policy's saying so makes podseal look at the object. In podseal's own namespace it depends on the object.
     pub(super) fn looks_at(&self, policy: &PolicyId, target: &Target) -> bool {
-        let own = *target.reference.namespace == *self.own_namespace && target.purpose != Purpose::Certificates;
+        let own = *target.reference.namespace == *self.own_namespace && target.purpose.object_key().is_none();
         own || may_name(policy, &target.reference, &self.shared_namespaces)
     }
 
     /// Whether a watch says when the object changes.
     pub(super) fn is_watched(&self, target: &Target) -> bool {
-        *target.reference.namespace == *self.own_namespace && target.purpose != Purpose::Certificates
+        *target.reference.namespace == *self.own_namespace && target.purpose.object_key().is_none()
     }
 
     /// The object as of now, or nearly.
@@ -42,13 +42,11 @@ impl Reader {
         let deadline = Instant::now() + PATIENCE;
         let (namespace, name) = (&target.reference.namespace, &target.reference.name);
         let secret = self.objects.secret(namespace, name, Freshness::Key, deadline).await;
-        if target.purpose != Purpose::Certificates {
-            return secret;
-        }
-        let with_ca = |object: Option<Arc<SecretData>>| object.filter(|o| o.data.contains_key("ca.crt"));
-        match with_ca(secret?) {
+        let Some(key) = target.purpose.object_key() else { return secret };
+        let with_key = |object: Option<Arc<SecretData>>| object.filter(|o| o.data.contains_key(key));
+        match with_key(secret?) {
             Some(secret) => Ok(Some(secret)),
-            None => self.objects.config_map(namespace, name, deadline).await.map(with_ca),
+            None => self.objects.config_map(namespace, name, deadline).await.map(with_key),
         }
     }
 

@@ -27,6 +27,8 @@ pub(super) enum Reason {
     KeyUnusable,
     /// `ca.crt` holds no certificate.
     InvalidCertificates,
+    /// `trusted_root.json` cannot be used.
+    InvalidTrustRoot,
     /// The namespace's policies name more Secrets than are followed.
     TooManyReferences,
     /// The API server did not say what a Secret holds.
@@ -68,6 +70,7 @@ mod tests {
             (Reason::KeyExpired, "KeyExpired"),
             (Reason::KeyUnusable, "KeyUnusable"),
             (Reason::InvalidCertificates, "InvalidCertificates"),
+            (Reason::InvalidTrustRoot, "InvalidTrustRoot"),
             (Reason::TooManyReferences, "TooManyReferences"),
             (Reason::Unavailable, "Unavailable"),
         ] {

@@ -1,14 +1,15 @@
-//! The Sigstore bundle in its JSON form, as far as a check with a configured key needs it.
+//! The Sigstore bundle in its JSON form: its shape and what was signed. Evidence is read where it is verified.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::decode_signature;
 use super::dsse::Envelope;
 use super::json::{self, Json, Object, malformed, shown};
 use crate::domain::digest::hex;
 use crate::signature::SignatureError;
 
-/// The whole bundle with its log entries. Real ones have some 10 KiB.
+/// The whole bundle with its log entries, unless a larger payload is allowed. Real ones have some 10 KiB.
 const MAX_BUNDLE: usize = 1 << 20;
 
 /// Versions differ in what they say about the log and about certificates, which does not matter here.
@@ -24,35 +25,52 @@ const MEDIA_TYPES: [&str; 6] = [
 /// A bundle in its right form, nothing verified.
 #[derive(Debug)]
 pub(super) struct Bundle {
-    /// The envelope.
-    pub(super) envelope: Envelope,
-    /// The key's SHA-256 in hexadecimal, if the hint has the form cosign gives it. Unsigned: good for messages only.
-    pub(super) hint: Option<String>,
+    /// What was signed.
+    pub(super) signed: Signed,
+    /// With what.
+    pub(super) material: Material,
 }
 
-/// Reads a bundle with a public key's hint and a DSSE envelope.
+/// What was signed.
+#[derive(Debug)]
+pub(super) enum Signed {
+    Envelope(Envelope),
+    /// Bytes that are elsewhere: the signature over them.
+    Message(Vec<u8>),
+}
+
+/// With what it was signed.
+#[derive(Debug)]
+pub(super) enum Material {
+    /// A key that is elsewhere: its SHA-256 in hexadecimal, if the hint has the form cosign gives it. Unsigned: good for
+    /// messages only.
+    Key {
+        hint: Option<String>,
+    },
+    Certificate,
+}
+
+/// Reads a bundle, whose payload may have `max_payload` bytes.
 ///
 /// Members that are not known are skipped, as newer writers may add some. A key cannot come with the bundle: were
 /// there a member with one, it would be such a skipped member.
-pub(super) fn read(text: &[u8]) -> Result<Bundle, SignatureError> {
-    let bundle = json::parse(text, MAX_BUNDLE, "the bundle")?;
+pub(super) fn read(text: &[u8], max_payload: usize) -> Result<Bundle, SignatureError> {
+    let bundle = json::parse(text, MAX_BUNDLE.max(2 * max_payload), "the bundle")?;
     let bundle = bundle.object("the bundle")?;
     let media_type = bundle.text("mediaType")?;
     if !MEDIA_TYPES.contains(&media_type) {
         return Err(malformed(format!("unknown bundle media type \"{}\"", shown(media_type))));
     }
     let material = bundle.object("verificationMaterial")?;
-    if one_of(material, ["publicKey", "certificate", "x509CertificateChain"])? != "publicKey" {
-        let text = "signed with a certificate (keyless), while this check asks for a configured public key";
-        return Err(SignatureError::Mismatch(text.to_owned()));
-    }
-    let hint = hint(material.object("publicKey")?)?;
-    // A message signature covers bytes that are not in the bundle. cosign makes it for blobs; for images it would have
-    // no predicate type to tell a signature from anything else.
-    match one_of(bundle, ["dsseEnvelope", "messageSignature"])? {
-        "dsseEnvelope" => Ok(Bundle { envelope: Envelope::read(bundle.object("dsseEnvelope")?)?, hint }),
-        _ => Err(SignatureError::Mismatch("a signature over a blob is not an image signature".to_owned())),
-    }
+    let material = match one_of(material, ["publicKey", "certificate", "x509CertificateChain"])? {
+        "publicKey" => Material::Key { hint: hint(material.object("publicKey")?)? },
+        _ => Material::Certificate,
+    };
+    let signed = match one_of(bundle, ["dsseEnvelope", "messageSignature"])? {
+        "dsseEnvelope" => Signed::Envelope(Envelope::read(bundle.object("dsseEnvelope")?, max_payload)?),
+        _ => Signed::Message(decode_signature(bundle.object("messageSignature")?.text("signature")?)?),
+    };
+    Ok(Bundle { signed, material })
 }
 
 /// The name of the one member that is there. Two would leave open which of them counts.

@@ -1,7 +1,7 @@
 //! The DSSE envelope, v1.0.
 
 use super::json::{Object, malformed, shown};
-use super::{MAX_SIGNED, decode_base64, decode_signature};
+use super::{decode_base64, decode_signature};
 use crate::signature::SignatureError;
 
 /// The payload type of in-toto statements, the only one cosign signs.
@@ -19,14 +19,14 @@ pub(super) struct Envelope {
 }
 
 impl Envelope {
-    /// Reads an envelope. A `keyid` is not looked at: it is not signed.
-    pub(super) fn read(envelope: Object<'_>) -> Result<Self, SignatureError> {
+    /// Reads an envelope with a payload of at most about `max_payload` bytes. A `keyid` is not looked at: it is not signed.
+    pub(super) fn read(envelope: Object<'_>, max_payload: usize) -> Result<Self, SignatureError> {
         let payload_type = envelope.text("payloadType")?;
         if payload_type != PAYLOAD_TYPE {
             let text = format!("an envelope of payload type \"{}\" is not a cosign signature", shown(payload_type));
             return Err(SignatureError::Mismatch(text));
         }
-        let payload = decode_base64(envelope.text("payload")?, MAX_SIGNED / 3 * 4, "the payload of the envelope")?;
+        let payload = decode_base64(envelope.text("payload")?, max_payload / 3 * 4, "the payload of the envelope")?;
         let mut signatures = Vec::new();
         for signature in envelope.list("signatures", MAX_SIGNATURES)? {
             signatures.push(decode_signature(signature.object("a signature of the envelope")?.text("sig")?)?);

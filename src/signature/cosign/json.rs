@@ -18,7 +18,7 @@ const MAX_VALUES: usize = 20_000;
 
 /// One value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Json {
+pub(in crate::signature) enum Json {
     /// `null`.
     Null,
     /// A string.
@@ -33,13 +33,13 @@ pub(super) enum Json {
 
 /// An object with its name, for messages.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Object<'a> {
+pub(in crate::signature) struct Object<'a> {
     members: &'a BTreeMap<String, Json>,
     name: &'a str,
 }
 
 /// Reads one JSON text of at most `max` bytes; `name` is what a message calls it.
-pub(super) fn parse(text: &[u8], max: usize, name: &str) -> Result<Json, SignatureError> {
+pub(in crate::signature) fn parse(text: &[u8], max: usize, name: &str) -> Result<Json, SignatureError> {
     if text.len() > max {
         return Err(malformed(format!("{name} has more than {max} bytes")));
     }
@@ -52,12 +52,12 @@ pub(super) fn parse(text: &[u8], max: usize, name: &str) -> Result<Json, Signatu
 }
 
 /// Shorthand.
-pub(super) fn malformed(text: impl Into<String>) -> SignatureError {
+pub(in crate::signature) fn malformed(text: impl Into<String>) -> SignatureError {
     SignatureError::Malformed(text.into())
 }
 
 /// Text from outside, made fit for a message: short, printable ASCII.
-pub(super) fn shown(text: &str) -> String {
+pub(in crate::signature) fn shown(text: &str) -> String {
     const MAX: usize = 100;
     let mut out: String = text.chars().take(MAX).flat_map(char::escape_default).collect();
     if text.chars().nth(MAX).is_some() {
@@ -68,7 +68,7 @@ pub(super) fn shown(text: &str) -> String {
 
 impl Json {
     /// The value as an object.
-    pub(super) fn object<'a>(&'a self, name: &'a str) -> Result<Object<'a>, SignatureError> {
+    pub(in crate::signature) fn object<'a>(&'a self, name: &'a str) -> Result<Object<'a>, SignatureError> {
         match self {
             Self::Object(members) => Ok(Object { members, name }),
             _ => Err(malformed(format!("{name} is not an object"))),
@@ -78,12 +78,12 @@ impl Json {
 
 impl<'a> Object<'a> {
     /// A member that may be absent; `null` counts as absent, as in the JSON form of protocol buffers.
-    pub(super) fn get(&self, member: &str) -> Option<&'a Json> {
+    pub(in crate::signature) fn get(&self, member: &str) -> Option<&'a Json> {
         self.members.get(member).filter(|value| **value != Json::Null)
     }
 
     /// A member that must be a string.
-    pub(super) fn text(&self, member: &str) -> Result<&'a str, SignatureError> {
+    pub(in crate::signature) fn text(&self, member: &str) -> Result<&'a str, SignatureError> {
         match self.get(member) {
             Some(Json::Text(text)) => Ok(text),
             _ => Err(self.wants(member, "a string")),
@@ -91,7 +91,7 @@ impl<'a> Object<'a> {
     }
 
     /// A member that must be an object.
-    pub(super) fn object(&self, member: &'a str) -> Result<Object<'a>, SignatureError> {
+    pub(in crate::signature) fn object(&self, member: &'a str) -> Result<Object<'a>, SignatureError> {
         match self.get(member) {
             Some(Json::Object(members)) => Ok(Object { members, name: member }),
             _ => Err(self.wants(member, "an object")),
@@ -99,7 +99,7 @@ impl<'a> Object<'a> {
     }
 
     /// A member that must be an array of 1 to `max` elements.
-    pub(super) fn list(&self, member: &str, max: usize) -> Result<&'a [Json], SignatureError> {
+    pub(in crate::signature) fn list(&self, member: &str, max: usize) -> Result<&'a [Json], SignatureError> {
         match self.get(member) {
             Some(Json::List(list)) if (1..=max).contains(&list.len()) => Ok(list),
             _ => Err(self.wants(member, &format!("an array of 1 to {max} elements"))),
@@ -107,7 +107,7 @@ impl<'a> Object<'a> {
     }
 
     /// The string members of an optional object; members of other types are left out.
-    pub(super) fn strings(&self, member: &'a str) -> Result<BTreeMap<String, String>, SignatureError> {
+    pub(in crate::signature) fn strings(&self, member: &'a str) -> Result<BTreeMap<String, String>, SignatureError> {
         if self.get(member).is_none() {
             return Ok(BTreeMap::new());
         }
@@ -119,7 +119,7 @@ impl<'a> Object<'a> {
     }
 
     /// Refuses members other than these.
-    pub(super) fn only(&self, known: &[&str]) -> Result<(), SignatureError> {
+    pub(in crate::signature) fn only(&self, known: &[&str]) -> Result<(), SignatureError> {
         match self.members.keys().find(|key| !known.contains(&key.as_str())) {
             Some(key) => Err(malformed(format!("{} has the unknown member \"{}\"", self.name, shown(key)))),
             None => Ok(()),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::MAX_SIGNED;
-use super::json::{self, malformed, shown};
+use super::json::{self, Json, malformed, shown};
 use crate::domain::digest::Digest;
 use crate::signature::SignatureError;
 
@@ -12,11 +12,15 @@ use crate::signature::SignatureError;
 /// could pass for an image signature.
 const TYPE: &str = "cosign container image signature";
 
-/// Reads a payload whose signature was verified, and gives its annotations if it is for `image`.
+/// Reads a payload whose signature was verified, and gives its annotations and the name it was made for, if it is for
+/// `image`.
 ///
 /// Nothing unknown is tolerated, and least of all below `critical`, whose members a reader has to understand; cosign
-/// and containers/image write these and no others. `docker-reference` is understood and not compared.
-pub(super) fn read(payload: &[u8], image: &Digest) -> Result<BTreeMap<String, String>, SignatureError> {
+/// and containers/image write these and no others. `docker-reference` is given as written, for the caller to compare.
+pub(super) fn read(
+    payload: &[u8],
+    image: &Digest,
+) -> Result<(BTreeMap<String, String>, Option<String>), SignatureError> {
     let payload = json::parse(payload, MAX_SIGNED, "the payload")?;
     let payload = payload.object("the payload")?;
     payload.only(&["critical", "optional"])?;
@@ -26,8 +30,13 @@ pub(super) fn read(payload: &[u8], image: &Digest) -> Result<BTreeMap<String, St
     if kind != TYPE {
         return Err(SignatureError::Mismatch(format!("signed as \"{}\", not as \"{TYPE}\"", shown(kind))));
     }
+    let mut reference = None;
     if critical.get("identity").is_some() {
-        critical.object("identity")?.only(&["docker-reference"])?;
+        let identity = critical.object("identity")?;
+        identity.only(&["docker-reference"])?;
+        if let Some(Json::Text(text)) = identity.get("docker-reference") {
+            reference = Some(text.clone());
+        }
     }
     let signed = critical.object("image")?;
     signed.only(&["docker-manifest-digest"])?;
@@ -36,5 +45,5 @@ pub(super) fn read(payload: &[u8], image: &Digest) -> Result<BTreeMap<String, St
     if digest != *image {
         return Err(SignatureError::OtherDigest(digest.to_string()));
     }
-    payload.strings("optional")
+    Ok((payload.strings("optional")?, reference))
 }

@@ -1,26 +1,29 @@
-//! cosign signatures with public keys: the legacy `.sig` layer and the bundle.
+//! cosign signatures and attestations: the legacy `.sig` and `.att` layers and the bundle.
 //!
 //! ```text
 //! PublicKeys::from_pem ── pem ── key
-//!   ├─ verify_legacy:  base64 signature over the payload bytes         ── then the payload is read ── claim
-//!   └─ verify_bundle:  bundle ── DSSE envelope, signature over its PAE ── then the statement is read ── claim
+//!   Trust ├─ legacy:  base64 signature over the payload bytes         ── then the payload is read ── claim
+//!         └─ bundle:  bundle ── DSSE envelope, signature over its PAE ── then the statement is read ── claim
+//!              by a configured key (with a log entry, if asked for), or by a certificate with its evidence (keyless)
 //! ```
-//! What counts is that one of the configured keys signed a cosign signature for exactly this image digest. Keys,
-//! hints and certificates that come with a signature are never trusted. Signed content is read only after its
-//! signature was found good. Transparency log entries and timestamps are neither needed nor looked at: they would say
-//! when a key was used, and a configured key is trusted until it is taken away.
+//! What counts is that somebody who is trusted signed a cosign signature for exactly this image digest. Keys and hints
+//! that come with a signature are never trusted, and certificates only as far as a trust root vouches for them. Signed
+//! content is read only after its signature was found good. Unless they are asked for, log entries and timestamps of
+//! signatures by a key are not looked at: they would say when it was used, and a configured key is trusted until it is
+//! taken away.
 //!
 //! Specifications: cosign `SIGNATURE_SPEC`, Sigstore bundle, DSSE v1, in-toto Statement v1.
 
 mod bundle;
 mod dsse;
-mod json;
+pub(in crate::signature) mod json;
 mod key;
 mod legacy;
 mod pem;
 mod statement;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::collections::BTreeMap;
 
@@ -29,7 +32,9 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use self::key::PublicKey;
+pub use self::trust::{Claim, Layer, Signer, Statement, Trust};
 use super::SignatureError;
+use super::keyless::LegacyEvidence;
 use crate::domain::digest::Digest;
 
 /// Signed bytes: a legacy payload or a statement. Real ones have a few hundred bytes plus their annotations, while
@@ -51,6 +56,15 @@ pub struct CosignClaim {
     pub annotations: BTreeMap<String, String>,
     /// SHA-256 of the key's `SubjectPublicKeyInfo`, lower-case hexadecimal.
     pub key: String,
+}
+
+impl CosignClaim {
+    fn of(claim: Claim) -> Result<Self, SignatureError> {
+        match (claim.signer, claim.statement) {
+            (Signer::Key(key), Statement::Signature { annotations, .. }) => Ok(Self { annotations, key }),
+            _ => Err(SignatureError::Mismatch("not a signature by a key".to_owned())),
+        }
+    }
 }
 
 impl PublicKeys {
@@ -104,14 +118,8 @@ impl PublicKeys {
         signature: &str,
         image: &Digest,
     ) -> Result<CosignClaim, SignatureError> {
-        self.not_empty()?;
-        if payload.len() > MAX_SIGNED {
-            return Err(json::malformed(format!("the payload has more than {MAX_SIGNED} bytes")));
-        }
-        let signature = decode_signature(signature)?;
-        let key = self.signer(payload, &signature).ok_or(SignatureError::UntrustedKey(None))?;
-        let annotations = legacy::read(payload, image)?;
-        Ok(CosignClaim { annotations, key: key.fingerprint.clone() })
+        let layer = Layer { content: payload, signature, beside: LegacyEvidence::default() };
+        CosignClaim::of(Trust::of_keys(self).legacy(layer, image)?)
     }
 
     /// Verifies a bundle (`application/vnd.dev.sigstore.bundle.v0.3+json` and older) that holds a cosign signature statement.
@@ -120,15 +128,7 @@ impl PublicKeys {
     /// `image` among its subjects; any other attestation by the same key is a [`SignatureError::Mismatch`]. So is a
     /// bundle with a certificate. Log entries and timestamps are ignored, present or not.
     pub fn verify_bundle(&self, bundle: &[u8], image: &Digest) -> Result<CosignClaim, SignatureError> {
-        self.not_empty()?;
-        let bundle = bundle::read(bundle)?;
-        let message = bundle.envelope.pre_authentication_encoding();
-        let signer = |signature: &Vec<u8>| self.signer(&message, signature);
-        let Some(key) = bundle.envelope.signatures.iter().find_map(signer) else {
-            return Err(self.unverified(bundle.hint));
-        };
-        let annotations = statement::read(&bundle.envelope.payload, image)?;
-        Ok(CosignClaim { annotations, key: key.fingerprint.clone() })
+        CosignClaim::of(Trust::of_keys(self).bundle(bundle, image)?)
     }
 
     fn not_empty(&self) -> Result<(), SignatureError> {

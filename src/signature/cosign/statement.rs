@@ -1,9 +1,7 @@
-//! The in-toto statement that is a cosign signature.
+//! The in-toto statement that is a cosign signature, and others.
 
-use std::collections::BTreeMap;
-
-use super::MAX_SIGNED;
 use super::json::{self, Json, malformed, shown};
+use super::trust::Statement;
 use crate::domain::digest::Digest;
 use crate::signature::SignatureError;
 
@@ -14,18 +12,19 @@ const PREDICATE_TYPE: &str = "https://sigstore.dev/cosign/sign/v1";
 /// Subjects of one statement. cosign writes one.
 const MAX_SUBJECTS: usize = 256;
 
-/// Reads a statement whose signature was verified, and gives its subject's annotations if it is for `image`.
+/// Reads a statement of at most `max` bytes whose signature was verified, and gives what it says if it is for `image`: as a
+/// signature its subject's annotations, and otherwise, if `attestations` are asked for, the predicate.
 ///
 /// The digest alone binds; a subject's `name` is free text. If several subjects are the image, the first one counts.
-pub(super) fn read(statement: &[u8], image: &Digest) -> Result<BTreeMap<String, String>, SignatureError> {
-    let statement = json::parse(statement, MAX_SIGNED, "the statement")?;
+pub(super) fn read(text: &[u8], image: &Digest, attestations: bool, max: usize) -> Result<Statement, SignatureError> {
+    let statement = json::parse(text, max, "the statement")?;
     let statement = statement.object("the statement")?;
     let kind = statement.text("_type")?;
     if !TYPES.contains(&kind) {
         return Err(malformed(format!("unknown statement type \"{}\"", shown(kind))));
     }
     let predicate_type = statement.text("predicateType")?;
-    if predicate_type != PREDICATE_TYPE {
+    if predicate_type != PREDICATE_TYPE && !attestations {
         let text = format!("an attestation of type {}, not a signature", shown(predicate_type));
         return Err(SignatureError::Mismatch(text));
     }
@@ -42,10 +41,18 @@ pub(super) fn read(statement: &[u8], image: &Digest) -> Result<BTreeMap<String, 
             None => {}
         }
     }
-    found.ok_or_else(|| {
+    let annotations = found.ok_or_else(|| {
         SignatureError::OtherDigest(other.map_or_else(
             || format!("no subject has a {} digest", image.algorithm_name()),
             |digest| format!("{}:{}", image.algorithm_name(), shown(digest)),
         ))
-    })
+    })?;
+    if predicate_type == PREDICATE_TYPE {
+        return Ok(Statement::Signature { annotations, reference: None });
+    }
+    // Read once more, with its numbers: what is in it was checked above.
+    let whole: serde_json::Value = serde_json::from_slice(text).map_err(|_| malformed("the statement is not JSON"))?;
+    let member = |name: &str| whole.get(name).cloned().unwrap_or_default();
+    let (predicate, subject) = (member("predicate"), member("subject"));
+    Ok(Statement::Attestation { predicate_type: predicate_type.to_owned(), predicate, subject })
 }

@@ -30,7 +30,7 @@ impl Composer<'_> {
                      give cosignKeyRef or gpgKeyRef as well"
                 } else {
                     "true, but nothing is configured to check a signature with: its images are denied; give \
-                     cosignKeyRef or gpgKeyRef"
+                     cosignKeyRef, cosign.identities or gpgKeyRef"
                 };
                 self.issue(Reason::NoVerifier, format!("{place}.{field}"), text.to_owned());
             }
@@ -60,10 +60,13 @@ impl Composer<'_> {
             Trouble::NotFound | Trouble::Forbidden if self.namespaced() => {
                 (Reason::SecretNotFound, unusable_text(reference))
             }
-            Trouble::NotFound if target.purpose == Purpose::Certificates => {
-                (Reason::SecretNotFound, format!("there is no Secret and no ConfigMap {reference} with the key ca.crt"))
+            Trouble::NotFound => {
+                let text = match target.purpose.object_key() {
+                    Some(key) => format!("there is no Secret and no ConfigMap {reference} with the key {key}"),
+                    None => format!("the Secret {reference} does not exist"),
+                };
+                (Reason::SecretNotFound, text)
             }
-            Trouble::NotFound => (Reason::SecretNotFound, format!("the Secret {reference} does not exist")),
             Trouble::Forbidden => (
                 Reason::SecretForbidden,
                 format!(
@@ -86,6 +89,13 @@ impl Composer<'_> {
     fn material(&mut self, target: &Target, field: &str, material: &Material) {
         self.until = self.until.into_iter().chain(material.until).min();
         let reference = &target.reference;
+        if target.purpose == Purpose::TrustRoot {
+            if let Some(why) = &material.bad_root {
+                let text = format!("the trust root of {reference} {why}");
+                self.issue(Reason::InvalidTrustRoot, field.to_owned(), text);
+            }
+            return;
+        }
         if target.purpose == Purpose::Certificates {
             if material.certificates == 0 {
                 let text = format!("ca.crt of {reference} holds no certificate in PEM form");

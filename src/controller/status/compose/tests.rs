@@ -105,7 +105,7 @@ fn of_several_causes_the_gravest_is_the_reason_and_all_are_told() {
         draft.message,
         "spec.registries[2].signCheck: must be true or false, without quotes; spec.registries[3]: cosignKeyRef: must be \
          k8s://namespace/name of a Secret that holds cosign.pub; its images are denied; spec.registries[1].signCheck: true, \
-         but nothing is configured to check a signature with: its images are denied; give cosignKeyRef or gpgKeyRef; \
+         but nothing is configured to check a signature with: its images are denied; give cosignKeyRef, cosign.identities or gpgKeyRef; \
          spec.registries[0].gpgKeyRef: the Secret k8s://n/missing does not exist"
     );
     let registries: Vec<_> = draft.registries.iter().map(|r| r.registry.as_str()).collect();

@@ -7,7 +7,7 @@ use prometheus_client::registry::Registry;
 use super::super::family;
 
 /// The reasons of the condition `Ready`, each with the status it goes with.
-pub const READY_REASONS: [(&str, &str); 13] = [
+pub const READY_REASONS: [(&str, &str); 14] = [
     ("Usable", "True"),
     ("InvalidEntry", "False"),
     ("NoVerifier", "False"),
@@ -19,6 +19,7 @@ pub const READY_REASONS: [(&str, &str); 13] = [
     ("KeyExpired", "False"),
     ("KeyUnusable", "False"),
     ("InvalidCertificates", "False"),
+    ("InvalidTrustRoot", "False"),
     ("TooManyReferences", "Unknown"),
     ("Unavailable", "Unknown"),
 ];
