@@ -11,6 +11,8 @@ use base64::prelude::BASE64_STANDARD;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
 use serde_json::{Map, Value, json};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
 use super::policy::{Key, Requirement, SignedBy, Sigstore, SigstoreSigner};
 use crate::domain::identity::SignedIdentity;
@@ -201,21 +203,43 @@ fn trusted_root(authorities: &[CertificateDer<'_>], logs: &[Vec<u8>]) -> Value {
             "logId": {"keyId": BASE64_STANDARD.encode(digest(&SHA256, key))},
         })
     };
-    let certificates: Vec<_> =
-        authorities.iter().map(|der| json!({"rawBytes": BASE64_STANDARD.encode(der.as_ref())})).collect();
-    let authority = json!({
-        "subject": {"organization": "", "commonName": ""},
-        "uri": "https://fulcio.invalid",
-        "certChain": {"certificates": certificates},
-        "validFor": always,
-    });
+    let authority = |chain: Vec<&CertificateDer<'_>>| {
+        let certificates: Vec<_> =
+            chain.iter().map(|der| json!({"rawBytes": BASE64_STANDARD.encode(der.as_ref())})).collect();
+        json!({
+            "subject": {"organization": "", "commonName": ""},
+            "uri": "https://fulcio.invalid",
+            "certChain": {"certificates": certificates},
+            "validFor": always,
+        })
+    };
     json!({
         "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
         "tlogs": logs.iter().map(log).collect::<Vec<_>>(),
-        "certificateAuthorities": if authorities.is_empty() { Vec::new() } else { vec![authority] },
+        "certificateAuthorities": chains(authorities).into_iter().map(authority).collect::<Vec<_>>(),
         "ctlogs": [],
         "timestampAuthorities": [],
     })
+}
+
+/// A chain for each certificate, from itself up to its root as far as it is there: each of them may issue there.
+fn chains<'a>(certificates: &'a [CertificateDer<'a>]) -> Vec<Vec<&'a CertificateDer<'a>>> {
+    let names = |der: &CertificateDer<'_>| {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        Some((certificate.subject().as_raw().to_vec(), certificate.issuer().as_raw().to_vec()))
+    };
+    let named: Vec<_> = certificates.iter().filter_map(|der| Some((der, names(der)?))).collect();
+    let chain = |(der, (subject, issuer)): &(&'a CertificateDer<'a>, (Vec<u8>, Vec<u8>))| {
+        let (mut chain, mut subject, mut issuer) = (vec![*der], subject, issuer);
+        // A root names itself; and no chain is longer than the file.
+        while subject != issuer && chain.len() < named.len() {
+            let Some((above, names)) = named.iter().find(|(_, (name, _))| name == issuer) else { break };
+            chain.push(*above);
+            (subject, issuer) = (&names.0, &names.1);
+        }
+        chain
+    };
+    named.iter().map(chain).collect()
 }
 
 fn shown(key: &Key) -> String {

@@ -21,6 +21,7 @@ mod docs;
 mod e2e;
 mod keys;
 mod layering;
+mod mirrors;
 mod negatives;
 mod pinning;
 mod quickstart;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         check_cluster::trials(),
         differential_gpg::trials(),
         differential_containers::trials(),
+        mirrors::trials(),
         differential_cosign::trials(),
         e2e::trials(),
     ];
