@@ -145,7 +145,7 @@ Exit status: 0 converted, 1 it could not be converted, 64 wrong usage.";
 /// What to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Target {
-    /// A ClusterRegistrySecurityPolicy, Secrets and ConfigMaps, as YAML on standard output
+    /// Cluster policy, Secrets and ConfigMaps, as YAML on standard output
     Policies,
     /// A policy.json, registries.d and key files, for CRI-O, podman and skopeo
     Containers,

@@ -57,19 +57,18 @@ pub async fn node_files(
     now: SystemTime,
     deadline: Instant,
 ) -> Result<NodeFiles, String> {
-    let mut made = Making { material: Material::new(node, now), cells: BTreeMap::new(), notes: Vec::new() };
+    let mut making = Making { material: Material::new(node, now), cells: BTreeMap::new(), notes: Vec::new() };
     let mut entries: Vec<_> = Vec::new();
     for policy in policies {
-        match &policy.id.namespace {
-            None => entries.extend(&policy.entries),
-            Some(_) => {
-                let note = "nodes know no namespaces: left out, so that it is asked for at admission alone, and registries \
-                            that no cluster policy names are rejected";
-                made.notes.push(format!("{}: {note}", policy.id));
-            }
+        if policy.id.namespace.is_none() {
+            entries.extend(&policy.entries);
+        } else {
+            let note = "nodes know no namespaces: left out, so that it is asked for at admission alone, and registries that \
+                        no cluster policy names are rejected";
+            making.notes.push(format!("{}: {note}", policy.id));
         }
         for problem in policy.problems.iter().filter(|problem| problem.error) {
-            made.notes.push(format!("{}: {problem}", policy.id));
+            making.notes.push(format!("{}: {problem}", policy.id));
         }
     }
     if !policies.iter().any(|policy| policy.id.namespace.is_none()) {
@@ -82,10 +81,10 @@ pub async fn node_files(
     entries.sort_by(|a, b| (&a.scope, &a.policy, a.index).cmp(&(&b.scope, &b.policy, b.index)));
     for entry in entries {
         let sources = Sources::read(entry, objects, deadline).await?;
-        made.entry(entry, &sources);
+        making.entry(entry, &sources);
     }
-    made.domains();
-    Ok(made.finish())
+    making.domains();
+    Ok(making.finish())
 }
 
 struct Making<'a> {

@@ -76,7 +76,7 @@ enum Object {
     TrustRoot(String),
 }
 
-impl<'a> Builder<'a> {
+impl Builder<'_> {
     fn note(&mut self, note: String) {
         if !self.notes.contains(&note) {
             self.notes.push(note);
@@ -168,12 +168,12 @@ impl<'a> Builder<'a> {
         let mut written = Vec::new();
         for (scope, list) in std::mem::take(&mut self.wanted) {
             let rules = self.rules(&scope, &list)?;
-            match rules.iter().find_map(|rule| if let Rule::Never(why) = rule { Some(why) } else { None }) {
-                Some(why) => rejected.push((scope, why.clone())),
-                None => {
-                    entries.extend(self.entries(&scope, &rules)?);
-                    written.push(scope);
-                }
+            let never = rules.iter().find_map(|rule| if let Rule::Never(why) = rule { Some(why) } else { None });
+            if let Some(why) = never {
+                rejected.push((scope, why.clone()));
+            } else {
+                entries.extend(self.entries(&scope, &rules)?);
+                written.push(scope);
             }
         }
         let everything = default.is_some();

@@ -166,7 +166,7 @@ fn decided(image: &str, outcome: Outcome) -> ImageVerdict {
     }
 }
 
-fn refused(policy: Option<String>, kind: RefusalKind, why: impl ToString) -> Outcome {
+fn refused(policy: Option<String>, kind: RefusalKind, why: impl std::fmt::Display) -> Outcome {
     let cause = Cause::Refused(Refusal::new(kind, why.to_string()));
     Outcome::Denied(vec![Finding { policy, failures: vec![Failure { method: None, cause }] }])
 }

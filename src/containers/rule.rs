@@ -228,18 +228,19 @@ fn chains<'a>(certificates: &'a [CertificateDer<'a>]) -> Vec<Vec<&'a Certificate
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         Some((certificate.subject().as_raw().to_vec(), certificate.issuer().as_raw().to_vec()))
     };
-    let named: Vec<_> = certificates.iter().filter_map(|der| Some((der, names(der)?))).collect();
-    let chain = |(der, (subject, issuer)): &(&'a CertificateDer<'a>, (Vec<u8>, Vec<u8>))| {
-        let (mut chain, mut subject, mut issuer) = (vec![*der], subject, issuer);
+    let known: Vec<_> = certificates.iter().filter_map(|der| Some((der, names(der)?))).collect();
+    let mut chains = Vec::with_capacity(known.len());
+    for (der, (name, issuer)) in &known {
+        let (mut chain, mut name, mut issuer) = (vec![*der], name, issuer);
         // A root names itself; and no chain is longer than the file.
-        while subject != issuer && chain.len() < named.len() {
-            let Some((above, names)) = named.iter().find(|(_, (name, _))| name == issuer) else { break };
+        while name != issuer && chain.len() < known.len() {
+            let Some((above, (own, next))) = known.iter().find(|(_, (own, _))| own == issuer) else { break };
             chain.push(*above);
-            (subject, issuer) = (&names.0, &names.1);
+            (name, issuer) = (own, next);
         }
-        chain
-    };
-    named.iter().map(chain).collect()
+        chains.push(chain);
+    }
+    chains
 }
 
 fn shown(key: &Key) -> String {

@@ -111,15 +111,14 @@ async fn check(
     for remark in &configuration.remarks {
         complain(remark);
     }
-    let judge = match &command.containers_policy {
-        Some(file) => containers::judge(command, file, std::mem::take(&mut configuration.objects))?,
-        None => {
-            let snapshot = configuration.inputs().current();
-            let objects = Arc::new(std::mem::take(&mut configuration.objects));
-            let metrics = Arc::new(Metrics::new());
-            let verifier = super::serve::verifier(&command.source, &command.decision, None, objects, metrics)?;
-            Judge::Policies(verifier, snapshot)
-        }
+    let judge = if let Some(file) = &command.containers_policy {
+        containers::judge(command, file, std::mem::take(&mut configuration.objects))?
+    } else {
+        let snapshot = configuration.inputs().current();
+        let objects = Arc::new(std::mem::take(&mut configuration.objects));
+        let metrics = Arc::new(Metrics::new());
+        let verifier = super::serve::verifier(&command.source, &command.decision, None, objects, metrics)?;
+        Judge::Policies(verifier, snapshot)
     };
     let mut rows = Vec::new();
     let mut known = false;
