@@ -228,6 +228,9 @@ pub(super) struct SourceArguments {
     /// Sigstore trust root (trusted_root.json) of this installation, instead of the public one that is built in
     #[arg(long, value_name = "FILE")]
     pub(super) sigstore_trusted_root: Option<PathBuf>,
+    /// Bring the public Sigstore's trust root up to date by TUF; what is built in serves until then
+    #[arg(long, conflicts_with = "sigstore_trusted_root")]
+    pub(super) sigstore_tuf: bool,
     /// Token service that may receive credentials of a registry on another host
     #[arg(long, value_name = "REGISTRY=HOST", value_parser = pair)]
     pub(super) token_realm: Vec<(String, String)>,

@@ -17,6 +17,7 @@ pub mod registries_d;
 pub mod registry;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod tuf;
 
 use std::fmt;
 use std::sync::Arc;

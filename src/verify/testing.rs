@@ -303,6 +303,21 @@ impl Shop {
         self.manifest(repository, Some(&format!("sha256-{}.sig", digest.hex())), IMAGE_TYPE, &manifest);
     }
 
+    /// The image under the `.sig` or `.att` tag, with these layers and their annotations.
+    pub(crate) fn annotated(&self, repository: &str, digest: &Digest, suffix: &str, layers: &[(Vec<u8>, Value)]) {
+        let media_type = if suffix == "sig" { SIMPLE_SIGNING } else { "application/vnd.dsse.envelope.v1+json" };
+        let layer = |(content, annotations): &(Vec<u8>, Value)| {
+            self.blob(repository, content);
+            let mut layer = descriptor(media_type, content);
+            layer["annotations"] = annotations.clone();
+            layer
+        };
+        let layers: Vec<_> = layers.iter().map(layer).collect();
+        let manifest =
+            json!({"schemaVersion": 2, "mediaType": IMAGE_TYPE, "config": descriptor("", b"{}"), "layers": layers});
+        self.manifest(repository, Some(&format!("sha256-{}.{suffix}", digest.hex())), IMAGE_TYPE, &manifest);
+    }
+
     /// Artifacts that refer to the digest: each a manifest with one layer, announced as a bundle.
     pub(crate) fn bundles(&self, repository: &str, digest: &Digest, bundles: &[Vec<u8>]) {
         let listed: Vec<_> = bundles.iter().map(|bundle| self.bundle(repository, bundle)).collect();

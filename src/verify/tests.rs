@@ -4,5 +4,6 @@ mod caching;
 mod content;
 mod extension;
 mod index;
+mod keyless;
 mod methods;
 mod references;

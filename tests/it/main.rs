@@ -19,6 +19,7 @@ mod differential_cosign;
 mod differential_gpg;
 mod docs;
 mod e2e;
+mod keyless;
 mod keys;
 mod layering;
 mod mirrors;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         differential_containers::trials(),
         mirrors::trials(),
         differential_cosign::trials(),
+        keyless::trials(),
         e2e::trials(),
     ];
     support::harness::run(trials.into_iter().flatten().collect())

@@ -55,6 +55,13 @@ programs=(
   "crane|registry|github.com/google/go-containerregistry/cmd/crane|$crane_flags"
   "referrers-registry|registry|./referrers-registry|"
   "image-copy|containers|.||$image_tags"
+  "fulcio|fulcio|github.com/sigstore/fulcio|"
+  "rekor-server|rekor|github.com/sigstore/rekor/cmd/rekor-server|"
+  "rekor-tiles|rekor-tiles|github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix|"
+  "ct_server|ct-log|github.com/google/certificate-transparency-go/trillian/ctfe/ct_server|"
+  "trillian-memory|ct-log|./trillian-memory|"
+  "timestamp-server|timestamp-authority|./timestamp-server|"
+  "oidc-issuer|oidc-issuer|.|"
 )
 fail() {
   echo "install.sh: $*" >&2

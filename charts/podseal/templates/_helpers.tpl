@@ -78,6 +78,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- range .Values.platforms }}
 - {{ printf "--platform=%s" . | quote }}
 {{- end }}
+{{- if .Values.sigstore.trustedRootConfigMap }}
+- --sigstore-trusted-root=/etc/podseal/sigstore/trusted_root.json
+{{- else if .Values.sigstore.tuf }}
+- --sigstore-tuf
+{{- end }}
 {{- range $registry, $host := .Values.sources.tokenRealms }}
 - {{ printf "--token-realm=%s=%s" $registry $host | quote }}
 {{- end }}
@@ -128,6 +133,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if or .Values.ca.bundle .Values.ca.configMap }}
 - {name: ca, mountPath: /etc/podseal/ca, readOnly: true}
 {{- end }}
+{{- if .Values.sigstore.trustedRootConfigMap }}
+- {name: sigstore, mountPath: /etc/podseal/sigstore, readOnly: true}
+{{- end }}
 {{- with .Values.extraVolumeMounts }}
 {{ toYaml . }}
 {{- end }}
@@ -150,6 +158,12 @@ app.kubernetes.io/instance: {{ .Release.Name }}
   configMap:
     name: {{ .Values.ca.configMap | default (printf "%s-ca" (include "podseal.fullname" .)) }}
     items: [{key: {{ if .Values.ca.configMap }}{{ .Values.ca.key }}{{ else }}ca.crt{{ end }}, path: ca.crt}]
+{{- end }}
+{{- with .Values.sigstore.trustedRootConfigMap }}
+- name: sigstore
+  configMap:
+    name: {{ . }}
+    items: [{key: trusted_root.json, path: trusted_root.json}]
 {{- end }}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}

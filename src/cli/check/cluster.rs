@@ -55,6 +55,7 @@ pub(super) async fn check(command: &CheckCommand, files: Configuration) -> Resul
     let serving = Some((CacheLimits::default(), addresses));
     let metrics = Arc::new(Metrics::new());
     let verifier = serve::verifier(&command.source, &command.decision, serving, objects, metrics)?;
+    super::refresh(command, &verifier).await;
     let survey = Survey { command, verifier, snapshot, known: HashMap::new(), tally: Tally::default() };
     survey.run(&client).await
 }

@@ -118,6 +118,7 @@ async fn check(
         let objects = Arc::new(std::mem::take(&mut configuration.objects));
         let metrics = Arc::new(Metrics::new());
         let verifier = super::serve::verifier(&command.source, &command.decision, None, objects, metrics)?;
+        refresh(command, &verifier).await;
         Judge::Policies(verifier, snapshot)
     };
     let mut rows = Vec::new();
@@ -151,6 +152,15 @@ impl Judge {
             Self::Policies(verifier, snapshot) => verifier.judge(snapshot, image, pod, deadline).await,
             Self::Containers(verifier, file) => file.judge(verifier, image, pod, deadline).await,
         }
+    }
+}
+
+/// Brings the trust root up to date, if that is wanted; what is built in serves when it cannot be.
+async fn refresh(command: &CheckCommand, verifier: &Verifier) {
+    if command.source.sigstore_tuf
+        && let Err(problem) = super::serve::refresh_by_tuf(command.source.ca_file.as_deref(), verifier).await
+    {
+        complain(&format!("{problem}; the one that is built in is used"));
     }
 }
 

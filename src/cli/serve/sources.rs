@@ -9,7 +9,7 @@ use std::time::Duration;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ListParams;
 use kube::{Api, Client};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::cli::args::{DecisionArguments, SourceArguments};
 use crate::cluster::Objects;
@@ -19,6 +19,7 @@ use crate::source::SourceConfig;
 use crate::source::credentials::DockerConfig;
 use crate::source::registries_d::RegistriesD;
 use crate::source::registry::Upstream;
+use crate::source::tuf::TufSource;
 use crate::telemetry::Metrics;
 use crate::verify::{CacheLimits, Verifier, VerifyConfig};
 
@@ -26,6 +27,10 @@ use crate::verify::{CacheLimits, Verifier, VerifyConfig};
 const FILE_POLL: Duration = Duration::from_secs(5);
 /// How often the API server's addresses are.
 const API_SERVER_POLL: Duration = Duration::from_secs(60);
+
+/// How often the public Sigstore's trust root is fetched, and how soon again when it could not be.
+const TUF_INTERVAL: Duration = Duration::from_secs(6 * 3600);
+const TUF_AGAIN: Duration = Duration::from_secs(300);
 
 /// Where the API server is, as far as it is known: what namespaced policies may not lead to.
 pub(in crate::cli) fn api_server_addresses(url: &http::Uri, further: &[IpAddr]) -> Vec<IpAddr> {
@@ -153,6 +158,41 @@ fn read_trust_root(file: &Path) -> Result<TrustRoot, String> {
     let failed = |e: &dyn Display| format!("--sigstore-trusted-root {}: {e}", file.display());
     let json = std::fs::read(file).map_err(|e| failed(&e))?;
     TrustRoot::parse(&json).map_err(|e| failed(&e))
+}
+
+/// Keeps the public Sigstore's trust root up to date. What cannot be fetched leaves the one before in force.
+pub(super) async fn follow_tuf(ca_file: Option<PathBuf>, verifier: Arc<Verifier>) {
+    let mut in_force = [0; 32];
+    loop {
+        let pause = match refresh_by_tuf(ca_file.as_deref(), &verifier).await {
+            Ok(hash) => {
+                if hash != in_force {
+                    info!("the public Sigstore's trust root was brought up to date");
+                }
+                in_force = hash;
+                TUF_INTERVAL
+            }
+            Err(problem) => {
+                warn!("the trust root from before stays in force: {problem}");
+                TUF_AGAIN
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Fetches the public Sigstore's trust root and puts it in force; its hash.
+pub(in crate::cli) async fn refresh_by_tuf(ca_file: Option<&Path>, verifier: &Verifier) -> Result<[u8; 32], String> {
+    let failed = |why: String| format!("the public Sigstore's trust root could not be fetched by TUF: {why}");
+    let extra_ca = match ca_file {
+        Some(path) => Some(tokio::fs::read(path).await.map_err(|e| failed(format!("{}: {e}", path.display())))?),
+        None => None,
+    };
+    let json = TufSource::public(extra_ca.as_deref()).map_err(failed)?.fetch().await.map_err(failed)?;
+    let root = TrustRoot::parse(&json).map_err(|why| failed(format!("what was fetched {why}")))?;
+    let hash = root.hash();
+    verifier.set_trust_root(root);
+    Ok(hash)
 }
 
 fn read_docker_config(file: &Path) -> Result<DockerConfig, String> {

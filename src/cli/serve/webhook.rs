@@ -8,7 +8,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 
-use super::sources::{SourceFiles, api_server_addresses, follow_api_servers, follow_files, verifier};
+use super::sources::{SourceFiles, api_server_addresses, follow_api_servers, follow_files, follow_tuf, verifier};
 use super::{Base, listen};
 use crate::admission::{Admission, AdmissionConfig};
 use crate::cli::args::ServeCommand;
@@ -49,6 +49,9 @@ impl Webhook {
 
         tokio::spawn(telling);
         tokio::spawn(follow_api_servers(base.client.clone(), url, known, verifier.clone()));
+        if command.source.sigstore_tuf {
+            tokio::spawn(follow_tuf(command.source.ca_file.clone(), verifier.clone()));
+        }
         tokio::spawn(follow_files(SourceFiles::of(&command.source), verifier));
         tokio::spawn(tls.clone().watch_dates());
         Ok(Self { listener, tls, routes })

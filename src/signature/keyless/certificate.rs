@@ -147,6 +147,9 @@ impl TrustRoot {
         if !done {
             return Err(not_valid("the evidence does not hold", &"not every part of it was verified"));
         }
+        if evidence.log {
+            self.second_in_time(&bundle.verification_material.tlog_entries, verified.verified_timestamps())?;
+        }
         let certificate = bundle.signing_certificate().ok_or_else(|| malformed("the bundle has no certificate"))?;
         certified(certificate.as_bytes())
     }

@@ -64,6 +64,32 @@ impl TrustRoot {
         self.prove(&RekorBundle::read(promise)?.into_entry()?, true, binding)
     }
 
+    /// That the entries of Rekor's second version stand in the log that they name, and that its key was to be trusted at
+    /// every proven time. The crate, for want of a time in the entry, goes by any key whose time has begun.
+    pub(super) fn second_in_time(
+        &self,
+        entries: &[TransparencyLogEntry],
+        times: &[jiff::Timestamp],
+    ) -> Result<(), SignatureError> {
+        for entry in entries.iter().filter(|entry| entry.kind_version == KindVersion::HashedRekordV002) {
+            let id = Sha256Hash::try_from(entry.log_id.key_id.as_bytes());
+            let proof = entry.inclusion_proof.as_ref().and_then(|proof| proof.checkpoint.checkpoint());
+            let untrusted = || failed("the log entry is of a log that is not trusted, or was not at its time");
+            let id = id.map_err(|_| untrusted())?;
+            let checkpoint = proof.ok_or_else(|| failed("the log entry has no proof of inclusion"))?;
+            let signed_by = |time: &jiff::Timestamp| {
+                self.logs.key_at(&id, *time).is_some_and(|key| {
+                    let mut signatures = checkpoint.signatures().iter();
+                    signatures.any(|signature| key.verify(checkpoint.signed_data(), &signature.signature).is_ok())
+                })
+            };
+            if !times.iter().all(signed_by) {
+                return Err(untrusted());
+            }
+        }
+        Ok(())
+    }
+
     fn prove(
         &self,
         entry: &TransparencyLogEntry,

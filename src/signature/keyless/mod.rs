@@ -18,6 +18,8 @@ mod log;
 mod root;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) mod world;
 
 pub use certificate::{Evidence, LegacyEvidence};
 pub use root::TrustRoot;

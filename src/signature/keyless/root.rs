@@ -3,9 +3,12 @@
 use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use jiff::Timestamp;
 use sigstore_crypto::Keyring;
-use sigstore_trust_root::{SIGSTORE_PRODUCTION_TRUSTED_ROOT, TrustedRoot};
+use sigstore_trust_root::{CertificateAuthority, SIGSTORE_PRODUCTION_TRUSTED_ROOT, TimeRange, TrustedRoot};
 use sigstore_verify::Verifier;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
 
 use super::told;
 
@@ -32,7 +35,7 @@ impl TrustRoot {
             return Err(format!("has more than {MAX_ROOT} bytes"));
         }
         let text = std::str::from_utf8(json).map_err(|_| "is not JSON text".to_owned())?;
-        let root = TrustedRoot::from_json(text).map_err(|error| format!("is no trust root: {}", told(&error)))?;
+        let mut root = TrustedRoot::from_json(text).map_err(|error| format!("is no trust root: {}", told(&error)))?;
         let parties =
             [root.tlogs.len(), root.ctlogs.len(), root.certificate_authorities.len(), root.timestamp_authorities.len()];
         if parties.iter().any(|count| *count > MAX_PARTIES) {
@@ -46,6 +49,8 @@ impl TrustRoot {
         if parties == [0; 4] {
             return Err("lists no log and no authority".to_owned());
         }
+        let complete = root.certificate_authorities.into_iter().filter_map(within_chain);
+        root.certificate_authorities = complete.collect();
         let verifier = Verifier::new(&root).map_err(|error| format!("cannot be used: {}", told(&error)))?;
         let logs = root.rekor_keys().map_err(|error| format!("cannot be used: {}", told(&error)))?;
         let [rekor, ct, fulcio, tsa] = parties;
@@ -67,6 +72,31 @@ impl TrustRoot {
     pub fn hash(&self) -> [u8; 32] {
         self.hash
     }
+}
+
+/// The authority for as long as every certificate of its chain is valid; `None` when they never are at the same time.
+///
+/// The crate takes each certificate of the chain for an anchor, whose own validity nobody looks at: without this an
+/// expired intermediate would go on certifying.
+fn within_chain(mut authority: CertificateAuthority) -> Option<CertificateAuthority> {
+    let mut window = authority.valid_for;
+    for certificate in &authority.cert_chain.certificates {
+        // What cannot be parsed is left to the crate, which refuses it.
+        let Ok((_, parsed)) = X509Certificate::from_der(certificate.raw_bytes.as_bytes()) else { continue };
+        let (start, end) = (&parsed.validity().not_before, &parsed.validity().not_after);
+        let (start, end) = (start.timestamp(), end.timestamp());
+        let start = Timestamp::from_second(start).ok()?;
+        // A year beyond what the clock can hold is no end at all.
+        let end = Timestamp::from_second(end).ok();
+        let outer = window.get_or_insert_with(|| TimeRange::new(start, end));
+        outer.start = outer.start.max(start);
+        outer.end = [outer.end, end].into_iter().flatten().min();
+        if outer.end.is_some_and(|end| end < outer.start) {
+            return None;
+        }
+    }
+    authority.valid_for = window;
+    Some(authority)
 }
 
 impl fmt::Display for TrustRoot {

@@ -8,6 +8,7 @@
 //!   registry    referrers-registry, Debian's registry, tiny images           store     nginx with a lookaside tree
 //!   signer      gpg homes, skopeo, cosign                                  review    AdmissionReviews without kubectl
 //!   node        a control plane of its own, containerd, kubelet: Pods run, helm  image     built by the Dockerfile
+//!   sigstore    Fulcio, Rekor, certificate log, timestamps, identities: cosign signs without keys
 //!   artifacts   blobs and manifests of any content                         opinions  podseal's answers beside others'
 //! ```
 
@@ -29,6 +30,7 @@ pub mod registry;
 pub mod review;
 pub mod scratch;
 pub mod signer;
+pub mod sigstore;
 pub mod store;
 pub mod text;
 pub mod tools;

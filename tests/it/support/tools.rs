@@ -22,6 +22,8 @@ pub enum Need {
     Containers,
     /// nginx, which serves a lookaside tree.
     Store,
+    /// A private Sigstore, and cosign that signs in it.
+    Sigstore,
     /// A node that runs Pods: its programs, root, namespaces and control groups.
     Node,
     /// What builds the image of podseal.
@@ -46,6 +48,17 @@ impl Need {
             Self::Cosign => &["cosign", "openssl"],
             Self::Containers => &["image-copy"],
             Self::Store => &["nginx"],
+            Self::Sigstore => &[
+                "cosign",
+                "openssl",
+                "fulcio",
+                "rekor-server",
+                "rekor-tiles",
+                "ct_server",
+                "trillian-memory",
+                "timestamp-server",
+                "oidc-issuer",
+            ],
             Self::Node => &[
                 "kube-controller-manager",
                 "kube-scheduler",

@@ -23,7 +23,7 @@ pub enum KeyKind {
 }
 
 /// How a signature is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
     /// An image under the tag `sha256-HEX.sig`.
     Legacy,
@@ -71,6 +71,16 @@ impl CosignKey {
         }
         let public = std::fs::read_to_string(folder.join("cosign.pub")).unwrap();
         Self { folder, kind, public }
+    }
+
+    /// The file of the private key, which has an empty password.
+    pub fn file(&self) -> PathBuf {
+        self.folder.join("cosign.key")
+    }
+
+    /// The file of the public key.
+    pub fn public_file(&self) -> PathBuf {
+        self.folder.join("cosign.pub")
     }
 
     /// Signs an image without a transparency log. Annotations are `name=value`.

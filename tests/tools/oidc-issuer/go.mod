@@ -1,0 +1,3 @@
+module podseal.test/tools/oidc-issuer
+
+go 1.26.0
