@@ -57,7 +57,7 @@ pub async fn node_files(
     now: SystemTime,
     deadline: Instant,
 ) -> Result<NodeFiles, String> {
-    let mut making = Making { material: Material::new(node, now), cells: BTreeMap::new(), notes: Vec::new() };
+    let mut files = Making { material: Material::new(node, now), cells: BTreeMap::new(), notes: Vec::new() };
     let mut entries: Vec<_> = Vec::new();
     for policy in policies {
         if policy.id.namespace.is_none() {
@@ -65,10 +65,10 @@ pub async fn node_files(
         } else {
             let note = "nodes know no namespaces: left out, so that it is asked for at admission alone, and registries that \
                         no cluster policy names are rejected";
-            making.notes.push(format!("{}: {note}", policy.id));
+            files.notes.push(format!("{}: {note}", policy.id));
         }
         for problem in policy.problems.iter().filter(|problem| problem.error) {
-            making.notes.push(format!("{}: {problem}", policy.id));
+            files.notes.push(format!("{}: {problem}", policy.id));
         }
     }
     if !policies.iter().any(|policy| policy.id.namespace.is_none()) {
@@ -81,10 +81,10 @@ pub async fn node_files(
     entries.sort_by(|a, b| (&a.scope, &a.policy, a.index).cmp(&(&b.scope, &b.policy, b.index)));
     for entry in entries {
         let sources = Sources::read(entry, objects, deadline).await?;
-        making.entry(entry, &sources);
+        files.entry(entry, &sources);
     }
-    making.domains();
-    Ok(making.finish())
+    files.domains();
+    Ok(files.finish())
 }
 
 struct Making<'a> {

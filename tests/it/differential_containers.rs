@@ -4,6 +4,7 @@
 //! containers/image, for what the first does not know. Policies are made by a generator from a seed.
 
 mod generator;
+pub mod sigstore;
 
 use std::path::PathBuf;
 

@@ -51,6 +51,7 @@ fn main() -> ExitCode {
         check_cluster::trials(),
         differential_gpg::trials(),
         differential_containers::trials(),
+        differential_containers::sigstore::trials(),
         mirrors::trials(),
         differential_cosign::trials(),
         keyless::trials(),
