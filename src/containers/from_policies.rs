@@ -63,9 +63,9 @@ pub async fn node_files(
         if policy.id.namespace.is_none() {
             entries.extend(&policy.entries);
         } else {
-            let note = "nodes know no namespaces: left out, so that it is asked for at admission alone, and registries that \
+            let why = "nodes know no namespaces: left out, so that it is asked for at admission alone, and registries that \
                         no cluster policy names are rejected";
-            files.notes.push(format!("{}: {note}", policy.id));
+            files.notes.push(format!("{}: {why}", policy.id));
         }
         for problem in policy.problems.iter().filter(|problem| problem.error) {
             files.notes.push(format!("{}: {problem}", policy.id));

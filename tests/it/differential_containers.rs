@@ -233,9 +233,9 @@ fn conversions_accept_no_more_than_what_they_are_made_of() {
                 if *step == "and back" { ports } else { notes.contains("know no store for a single tag or digest") };
             if !told && two[0].answer == Answer::Refuses && two[1].answer == Answer::Accepts {
                 let made = std::fs::read_to_string(&policies).unwrap();
-                let nodes = std::fs::read_to_string(&back.policy).unwrap();
+                let again = std::fs::read_to_string(&back.policy).unwrap();
                 found
-                    .push(format!("case {number} {step}: {image}\n{policy}\n{registries_d}\n{made}\n{nodes}\n{two:?}"));
+                    .push(format!("case {number} {step}: {image}\n{policy}\n{registries_d}\n{made}\n{again}\n{two:?}"));
             }
         }
     }
