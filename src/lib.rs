@@ -4,6 +4,7 @@ pub mod admission;
 pub mod api;
 pub mod cli;
 pub mod cluster;
+pub mod containers;
 pub mod controller;
 pub mod domain;
 pub mod fault;

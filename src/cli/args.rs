@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use crate::admission::{Enforcement, Templates};
 use crate::controller::keys::KeyUrl;
+use crate::domain::platform::Platform;
 
 /// Lets only images with a trusted signature run.
 #[derive(Debug, Parser)]
@@ -37,6 +38,9 @@ pub(super) enum Command {
         after_help = "Exit status: 0 nothing is amiss, 1 something is, 2 it could not be found out, 64 wrong usage."
     )]
     Keys(KeysCommand),
+    /// Make policies of a containers-policy.json, or the nodes' configuration of policies
+    #[command(after_help = CONVERT_HELP)]
+    Convert(ConvertCommand),
     /// Print the custom resource definitions
     Crds(CrdsCommand),
     /// Ask the API server, without leaving a trace, whether it has podseal judge the Pods of a namespace
@@ -128,6 +132,55 @@ pub(super) struct CrdsCommand {
     pub(super) kind: Option<String>,
 }
 
+/// Behind `podseal convert --help`.
+const CONVERT_HELP: &str = "\
+Examples:
+  podseal convert --policy /etc/containers/policy.json --registries-d /etc/containers/registries.d > policies.yaml
+  podseal convert --to containers -f policies.yaml --out nodes/
+  podseal convert --to containers --cluster --out nodes/
+
+What has no equivalent is never made looser, and named in notes.
+Exit status: 0 converted, 1 it could not be converted, 64 wrong usage.";
+
+/// What to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Target {
+    /// Cluster policy, Secrets and ConfigMaps, as YAML on standard output
+    Policies,
+    /// A policy.json, registries.d and key files, for CRI-O, podman and skopeo
+    Containers,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConvertCommand {
+    /// What to make
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = Target::Policies)]
+    pub(super) to: Target,
+    /// The containers-policy.json(5) to make policies of
+    #[arg(long, value_name = "FILE", required_if_eq("to", "policies"), conflicts_with_all = ["filename", "cluster", "out"])]
+    pub(super) policy: Option<PathBuf>,
+    /// The registries.d directory beside it
+    #[arg(long, value_name = "DIR", requires = "policy")]
+    pub(super) registries_d: Option<PathBuf>,
+    /// Name of the policy that is made, and beginning of the names of its Secrets
+    #[arg(long, value_name = "NAME", default_value = "containers-policy", value_parser = name())]
+    pub(super) name: String,
+    /// Files or directories of policies, and the Secrets and ConfigMaps that they name
+    #[arg(short, long, value_name = "FILE_OR_DIR", num_args = 1..)]
+    pub(super) filename: Vec<PathBuf>,
+    /// Take the policies of a cluster
+    #[arg(long, conflicts_with = "filename")]
+    pub(super) cluster: bool,
+    /// New or empty directory for the nodes' files
+    #[arg(long, value_name = "DIR", required_if_eq("to", "containers"))]
+    pub(super) out: Option<PathBuf>,
+    /// Where the key files will lie on the nodes
+    #[arg(long, value_name = "DIR", default_value = "/etc/containers/podseal")]
+    pub(super) node_keys: PathBuf,
+    #[command(flatten)]
+    pub(super) access: ClusterArguments,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct ProbeCommand {
     /// Kubeconfig file; without it $KUBECONFIG, ~/.kube/config, or the Pod's service account
@@ -187,6 +240,9 @@ pub(super) struct SourceArguments {
     /// The longest one request to a registry or store may take, within the review's time
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = some_time)]
     pub(super) request_timeout: Duration,
+    /// Platform whose manifest must be signed in an image index that is not signed itself; without it every one must be
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(super) platform: Vec<Platform>,
     /// Requests in flight per registry or store
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = count)]
     pub(super) per_upstream: usize,
@@ -358,6 +414,12 @@ pub(super) struct CheckCommand {
     /// Namespace of objects that name none, "default" without it; with --cluster the only one that is looked at
     #[arg(short, long, value_name = "NAME", value_parser = name())]
     pub(super) namespace: Option<String>,
+    /// Decide by a containers-policy.json(5) as nodes do, with --registries-d, in place of policies and whitelist
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["policy", "cluster", "kubeconfig", "all"])]
+    pub(super) containers_policy: Option<PathBuf>,
+    /// Registry that may speak plain HTTP or have a TLS certificate that cannot be verified
+    #[arg(long, value_name = "HOST[:PORT]", requires = "containers_policy")]
+    pub(super) insecure_registry: Vec<String>,
     /// Image to decide about, as if a Pod named it
     #[arg(long, value_name = "REF", num_args = 1..)]
     pub(super) image: Vec<String>,

@@ -203,6 +203,11 @@ impl Configuration {
         Inputs::complete(std::mem::take(&mut self.policies), self.whitelist.take().unwrap_or_default())
     }
 
+    /// The policies, for those who do not judge by them.
+    pub(super) fn take_policies(&mut self) -> Vec<Policy> {
+        std::mem::take(&mut self.policies)
+    }
+
     /// Whether no policy was found.
     pub(super) fn has_no_policy(&self) -> bool {
         self.policies.is_empty()

@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod convert;
 mod crds;
 mod demo;
 mod documents;
@@ -37,6 +38,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(command) => check::run(&command, arguments.verbose),
         Command::Demo(command) => demo::run(&command, arguments.verbose),
         Command::Keys(command) => keys::run(&command, arguments.verbose),
+        Command::Convert(command) => convert::run(&command, arguments.verbose),
         Command::Crds(command) => crds::run(&command),
         Command::Probe(command) => probe::run(&command),
         Command::Completions { shell } => {

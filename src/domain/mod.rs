@@ -16,6 +16,7 @@ pub mod identity;
 pub mod image;
 pub mod keyless;
 pub mod payload;
+pub mod platform;
 pub mod policy;
 pub mod scope;
 pub mod signer;

@@ -68,6 +68,8 @@ pub enum RefusalKind {
     MalformedImage,
     /// The image name does not exist in the registry.
     NotFound,
+    /// A policy.json rejects it, whatever its signatures.
+    Rejected,
 }
 
 impl RefusalKind {
@@ -87,6 +89,7 @@ impl RefusalKind {
             Self::NoPolicy => "NoPolicy",
             Self::MalformedImage => "MalformedImage",
             Self::NotFound => "ImageNotFound",
+            Self::Rejected => "Rejected",
         }
     }
 }

@@ -10,6 +10,7 @@
 pub mod access;
 mod auth;
 pub mod credentials;
+pub mod extension;
 pub mod guard;
 mod http;
 pub mod lookaside;

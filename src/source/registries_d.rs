@@ -7,10 +7,10 @@
 //!   registry.example.com:5000/team:            # an image, a repository, a path above it, a host, *.domain
 //!     lookaside: https://sigstore.example.com  # `sigstore` is the older name; lookaside wins
 //! ```
-//! Keys for writing signatures (`lookaside-staging`, `sigstore-staging`), `use-sigstore-attachments` and keys nobody knows
-//! are ignored. A scope may be configured once in the whole directory. Search order, as in the `docker` transport of
+//! Keys for writing signatures (`lookaside-staging`, `sigstore-staging`) and keys nobody knows are ignored.
+//! `use-sigstore-attachments` is read for those who judge by containers-policy.json, and means nothing to policies. A scope may be configured once in the whole directory. Search order, as in the `docker` transport of
 //! containers/image: `name:tag` or `name@digest`, the name, each path above it, the host with port, `*.` domains from the
-//! longest to the shortest without port, `default-docker`; a section without a store is passed over. Other than there,
+//! longest to the shortest without port, `default-docker`; a section is passed over for what it does not say. Other than there,
 //! nothing found means no store, not a directory of the machine, and an unusable store is refused when loading.
 
 #[cfg(test)]
@@ -33,14 +33,24 @@ const MAX_DIRECTORY_ENTRIES: usize = 16 * MAX_FILES;
 const MAX_FILE_BYTES: u64 = 1 << 20;
 const MAX_TOTAL_BYTES: usize = 16 << 20;
 
+/// Where containers/image looks when nothing is configured, as root.
+const BUILT_IN: &str = "file:///var/lib/containers/sigstore";
+
 /// All files of the directory.
 #[derive(Debug, Clone, Default)]
 pub struct RegistriesD {
     /// By scope; those of the form `*.domain` are in `domains`.
-    scopes: HashMap<Box<str>, StoreUrl>,
+    scopes: HashMap<Box<str>, Said>,
     /// By domain, without the `*.`.
-    domains: HashMap<Box<str>, StoreUrl>,
-    default: Option<StoreUrl>,
+    domains: HashMap<Box<str>, Said>,
+    default: Said,
+}
+
+/// What a section says.
+#[derive(Debug, Clone, Default)]
+struct Said {
+    store: Option<StoreUrl>,
+    attachments: Option<bool>,
 }
 
 /// One file.
@@ -55,6 +65,8 @@ struct Document {
 struct Section {
     lookaside: Option<String>,
     sigstore: Option<String>,
+    #[serde(rename = "use-sigstore-attachments")]
+    attachments: Option<bool>,
 }
 
 impl Section {
@@ -81,44 +93,104 @@ impl RegistriesD {
         Ok(loaded.merged)
     }
 
+    /// With the store that containers/image uses where none is configured.
+    #[must_use]
+    pub fn or_built_in(mut self) -> Self {
+        if self.default.store.is_none() {
+            self.default.store = StoreUrl::from_administrator(BUILT_IN).ok();
+        }
+        self
+    }
+
     /// The store configured for the image, if one is. An image with tag and digest is looked up by its digest.
     pub fn lookaside(&self, image: &ImageRef) -> Option<&StoreUrl> {
-        self.by_scope(image).or_else(|| self.by_domain(image.repository().host())).or(self.default.as_ref())
+        self.find(&Names::of(image), |said| said.store.as_ref())
     }
 
-    fn by_scope(&self, image: &ImageRef) -> Option<&StoreUrl> {
-        if self.scopes.is_empty() {
-            return None;
-        }
+    /// Whether sigstore signatures beside the image are looked at by those who judge by containers-policy.json.
+    pub fn sigstore_attachments(&self, image: &ImageRef) -> bool {
+        self.find(&Names::of(image), |said| said.attachments.as_ref()).copied().unwrap_or(false)
+    }
+
+    /// The store for a scope that is no image: a repository, a path above it, a host, `*.domain`, or `""` for all others.
+    pub fn lookaside_of(&self, scope: &str) -> Option<&StoreUrl> {
+        self.find(&Names::of_scope(scope), |said| said.store.as_ref())
+    }
+
+    /// The same about sigstore signatures beside the image.
+    pub fn sigstore_attachments_of(&self, scope: &str) -> bool {
+        self.find(&Names::of_scope(scope), |said| said.attachments.as_ref()).copied().unwrap_or(false)
+    }
+
+    /// The scopes that have sections of their own, sorted.
+    pub fn scopes(&self) -> Vec<String> {
+        let domains = self.domains.keys().map(|domain| format!("*.{domain}"));
+        let mut scopes: Vec<_> = self.scopes.keys().map(ToString::to_string).chain(domains).collect();
+        scopes.sort();
+        scopes
+    }
+
+    fn find<'a, T>(&'a self, names: &Names, what: impl Fn(&'a Said) -> Option<&'a T>) -> Option<&'a T> {
+        let by_scope = || {
+            let mut names = names.scopes().filter(|_| !self.scopes.is_empty());
+            names.find_map(|name| self.scopes.get(name).and_then(&what))
+        };
+        let by_domain = || {
+            let mut names = names.domains().filter(|_| !self.domains.is_empty());
+            names.find_map(|name| self.domains.get(name).and_then(&what))
+        };
+        by_scope().or_else(by_domain).or_else(|| what(&self.default))
+    }
+}
+
+/// The scopes that cover an image, in the order in which containers/image asks for them: `name:tag` or `name@digest`, the
+/// name, each path above it, the host with port, and without port the domains above the host, which go by `*.domain`.
+#[derive(Debug)]
+pub(crate) struct Names {
+    identity: String,
+    /// Where the name ends in it.
+    name: usize,
+}
+
+impl Names {
+    /// Of an image; with tag and digest, of its digest.
+    pub(crate) fn of(image: &ImageRef) -> Self {
         let identity = image.identity_form().to_string();
-        if let Some(store) = self.scopes.get(identity.as_str()) {
-            return Some(store);
-        }
         // The repository's name is the start of the identity, and every scope above it a start of the name.
         let repository = image.repository();
-        let mut name = identity.get(..repository.host().len() + 1 + repository.path().len());
-        while let Some(scope) = name {
-            if let Some(store) = self.scopes.get(scope) {
-                return Some(store);
-            }
-            name = scope.rsplit_once('/').map(|(above, _)| above);
-        }
-        None
+        let name = repository.host().len() + 1 + repository.path().len();
+        Self { identity, name }
     }
 
-    fn by_domain(&self, host: &str) -> Option<&StoreUrl> {
-        if self.domains.is_empty() {
-            return None;
+    /// Of a scope itself: what covers everything in it.
+    pub(crate) fn of_scope(scope: &str) -> Self {
+        Self { identity: scope.to_owned(), name: scope.len() }
+    }
+
+    /// All but the domains.
+    pub(crate) fn scopes(&self) -> impl Iterator<Item = &str> {
+        fn above<'a>(name: &&'a str) -> Option<&'a str> {
+            name.rsplit_once('/').map(|(above, _)| above)
         }
+        let name = self.identity.get(..self.name).unwrap_or_default();
+        let whole = (self.identity.len() > self.name).then_some(self.identity.as_str());
+        whole.into_iter().chain(std::iter::successors(Some(name), above)).filter(|name| !name.is_empty())
+    }
+
+    /// The domains, without `*.`.
+    pub(crate) fn domains(&self) -> impl Iterator<Item = &str> {
+        fn above<'a>(name: &&'a str) -> Option<&'a str> {
+            name.split_once('.').map(|(_, domain)| domain)
+        }
+        let host = self.identity.split('/').next().unwrap_or_default();
         // The first colon ends the name; what is left of an address in brackets has no dot.
-        let mut name = host.split(':').next().unwrap_or(host);
-        while let Some((_, domain)) = name.split_once('.') {
-            if let Some(store) = self.domains.get(domain) {
-                return Some(store);
-            }
-            name = domain;
-        }
-        None
+        let name = host.split(':').next().unwrap_or(host);
+        // A scope that is a domain covers that domain.
+        let (own, rest) = match name.strip_prefix("*.") {
+            Some(domain) => (Some(domain), domain),
+            None => (None, name),
+        };
+        own.into_iter().chain(std::iter::successors(above(&rest), above))
     }
 }
 
@@ -137,7 +209,7 @@ impl Loader {
                 return Err(twice("`default-docker`", first, file));
             }
             self.default_from = Some(file.to_owned());
-            self.merged.default = store("`default-docker`", &section, file)?;
+            self.merged.default = said("`default-docker`", &section, file)?;
         }
         for (scope, section) in document.docker.unwrap_or_default() {
             let name = format!("`docker` scope {scope:?}");
@@ -146,10 +218,13 @@ impl Loader {
                 Entry::Occupied(first) => return Err(twice(&name, first.get(), file)),
                 Entry::Vacant(vacant) => vacant.insert(file.to_owned()),
             };
-            let Some(store) = store(&name, &section.unwrap_or_default(), file)? else { continue };
+            let said = said(&name, &section.unwrap_or_default(), file)?;
+            if said.store.is_none() && said.attachments.is_none() {
+                continue;
+            }
             match scope.strip_prefix("*.") {
-                Some(domain) => self.merged.domains.insert(domain.into(), store),
-                None => self.merged.scopes.insert(scope.into(), store),
+                Some(domain) => self.merged.domains.insert(domain.into(), said),
+                None => self.merged.scopes.insert(scope.into(), said),
             };
         }
         Ok(())
@@ -160,9 +235,10 @@ fn twice(name: &str, first: &Path, second: &Path) -> String {
     format!("{name} is configured in both {} and {}; remove one of them", first.display(), second.display())
 }
 
-fn store(name: &str, section: &Section, file: &Path) -> Result<Option<StoreUrl>, String> {
-    let url = section.store().map(StoreUrl::from_administrator).transpose();
-    url.map_err(|why| format!("{}: {name}: {why}", file.display()))
+fn said(name: &str, section: &Section, file: &Path) -> Result<Said, String> {
+    let store = section.store().map(StoreUrl::from_administrator).transpose();
+    let store = store.map_err(|why| format!("{}: {name}: {why}", file.display()))?;
+    Ok(Said { store, attachments: section.attachments })
 }
 
 /// Hosts have no case, and images' are in lower case when they are looked up.

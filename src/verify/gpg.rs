@@ -1,12 +1,15 @@
-//! GPG simple signing of one image: signatures from a store, one after the other, until one passes.
+//! GPG simple signing of one image: signatures from a store or from the registry itself, one after the other, until one
+//! passes.
 //!
 //! Order of the checks, after containers/image: signature and key, payload, digest, signed identity; then the signer.
 //! Deviation: reading stops at the first signature that passes, so that a signed image costs one request.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Verifier;
-use super::entry::{Material, MethodResult, Signed, Subject};
+use super::entry::{Material, MethodResult, Signed, Store, Subject};
 use super::report::Best;
 use crate::cluster::SecretData;
 use crate::domain::payload::SimplePayload;
@@ -15,7 +18,7 @@ use crate::domain::signer::gpg_signer_name;
 use crate::domain::verdict::{Cause, Method, Pass, Refusal, RefusalKind};
 use crate::fault::{Fault, FaultKind};
 use crate::signature::SignatureError;
-use crate::signature::openpgp::SignedContent;
+use crate::signature::openpgp::{Keyring, SignedContent};
 use crate::source::lookaside::MAX_SIGNATURES;
 
 pub(super) struct GpgMethod<'a> {
@@ -35,35 +38,82 @@ impl GpgMethod<'_> {
             let detail = format!("no public keys imported from {}", self.check.key_ref);
             return Err(Cause::Refused(Refusal::new(RefusalKind::NoPublicKeys, detail)));
         }
-        let Some(store) = &self.material.store else {
-            let message = "no signature store is configured: set lookaside in the policy, or registries.d";
+        let registry = &self.material.access;
+        let repository = self.subject.image.repository();
+        let store = self.material.store.as_ref();
+        let ask = store.is_none() || verifier.config.registry_before_store;
+        if ask && verifier.upstream.offers_signatures(repository, registry).await.map_err(Cause::Undecided)? {
+            return self.in_registry(&keyring).await;
+        }
+        let Some(store) = store else {
+            let message = "no signature store is configured, and the registry does not say that it keeps signatures \
+                           itself: set lookaside in the policy, or registries.d";
             return Err(Cause::Undecided(Fault::new(FaultKind::Configuration, message)));
         };
+        self.in_store(store, &keyring).await
+    }
+
+    /// Signature after signature, until there is no more.
+    async fn in_store(&self, store: &Store, keyring: &Arc<Keyring>) -> MethodResult {
+        let upstream = &self.subject.verifier.upstream;
         let (repository, digest) = (self.subject.image.repository(), &self.material.digest);
         let mut best = Best::new();
         for number in 1..=MAX_SIGNATURES {
-            let fetched = verifier.upstream.signature(&store.url, repository, digest, number, &store.access).await;
+            let fetched = upstream.signature(&store.url, repository, digest, number, &store.access).await;
             let Some(blob) = fetched.map_err(Cause::Undecided)? else {
                 return Err(Cause::Refused(
                     best.into_refusal(|| format!("no signature for {digest} in {}", store.url)),
                 ));
             };
-            let (keyring, now) = (keyring.clone(), Verifier::now());
-            let verify = move || keyring.verify(&blob, now);
-            let checked = verifier.labour.run(self.subject.namespace, self.subject.deadline, verify).await;
-            match self.check_one(checked.map_err(Cause::Undecided)?) {
+            match self.check_one(blob, keyring).await.map_err(Cause::Undecided)? {
                 Ok(signed) => return Ok(signed),
                 Err(refusal) => best.add(refusal),
             }
         }
-        let message = format!(
-            "{} holds {MAX_SIGNATURES} or more signatures for {digest} and none of the first passes",
-            store.url
-        );
-        Err(Cause::Undecided(Fault::new(FaultKind::TooLarge, message)))
+        Err(self.too_many(&store.url.to_string()))
     }
 
-    fn check_one(&self, verified: Result<SignedContent, SignatureError>) -> Result<Signed, Refusal> {
+    /// What the registry itself keeps, all of it in one answer.
+    async fn in_registry(&self, keyring: &Arc<Keyring>) -> MethodResult {
+        let upstream = &self.subject.verifier.upstream;
+        let (repository, digest) = (self.subject.image.repository(), &self.material.digest);
+        let found = upstream.own_signatures(repository, digest, &self.material.access).await;
+        let found = found.map_err(Cause::Undecided)?;
+        let mut best = Best::new();
+        for signature in found.signatures {
+            let checked = match signature {
+                Ok(blob) => self.check_one(blob, keyring).await.map_err(Cause::Undecided)?,
+                Err(why) => Err(Refusal::new(RefusalKind::Invalid, format!("malformed signature: {why}"))),
+            };
+            match checked {
+                Ok(signed) => return Ok(signed),
+                Err(refusal) => best.add(refusal),
+            }
+        }
+        if found.more {
+            return Err(self.too_many(&format!("the registry {}", repository.host())));
+        }
+        let unsigned = || format!("the registry {} keeps no signature for {digest}", repository.host());
+        Err(Cause::Refused(best.into_refusal(unsigned)))
+    }
+
+    fn too_many(&self, place: &str) -> Cause {
+        let digest = &self.material.digest;
+        let message =
+            format!("{place} holds {MAX_SIGNATURES} or more signatures for {digest} and none of the first passes");
+        Cause::Undecided(Fault::new(FaultKind::TooLarge, message))
+    }
+
+    /// Off the threads that answer.
+    async fn check_one(&self, blob: Bytes, keyring: &Arc<Keyring>) -> Result<Result<Signed, Refusal>, Fault> {
+        let (keyring, now) = (keyring.clone(), Verifier::now());
+        let verify = move || keyring.verify(&blob, now);
+        let Subject { verifier, namespace, deadline, .. } = self.subject;
+        let verified = verifier.labour.run(namespace, *deadline, verify).await?;
+        Ok(self.accept(verified))
+    }
+
+    fn accept(&self, verified: Result<SignedContent, SignatureError>) -> Result<Signed, Refusal> {
         let signed = verified.map_err(|error| Refusal::new(RefusalKind::Invalid, error.to_string()))?;
         let payload = SimplePayload::parse(&signed.content)
             .map_err(|error| Refusal::new(RefusalKind::Invalid, format!("the signed payload is malformed: {error}")))?;

@@ -1,12 +1,17 @@
 //! Multi-architecture images: an unsigned index passes when every manifest that a node could run is signed.
 
+use std::collections::BTreeMap;
+use std::fmt;
+
 use serde::Deserialize;
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
 use super::entry::{Material, Signed, Subject};
 use crate::domain::digest::Digest;
+use crate::domain::platform::Platform;
 use crate::domain::policy::SignedCheck;
 use crate::domain::verdict::{Cause, Failure, Refusal, RefusalKind};
-use crate::source::registry::Manifest;
+use crate::source::registry::{Manifest, fold};
 
 /// Manifests of an index that are looked at, at most; an index with more counts only when it is signed itself.
 const MAX_CHILDREN: usize = 32;
@@ -18,21 +23,95 @@ struct Index {
     manifests: Vec<Entry>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default)]
 struct Entry {
     digest: String,
-    #[serde(default)]
-    platform: Option<Platform>,
-    #[serde(default)]
-    annotations: Option<std::collections::BTreeMap<String, String>>,
+    platform: Option<Named>,
+    annotations: Option<BTreeMap<String, String>>,
 }
 
-#[derive(Deserialize)]
-struct Platform {
-    #[serde(default)]
+/// What an index says of a manifest's platform; texts that are missing are empty.
+#[derive(Default)]
+struct Named {
     os: String,
-    #[serde(default)]
     architecture: String,
+    variant: String,
+}
+
+/// One of these names, or `None` for a member that decides nothing.
+///
+/// Runtimes are written in Go, whose JSON ignores the case of member names and lets the last of equal ones win. So that no
+/// two readers see two platforms in one entry, a name in another case and a repeated name are refused.
+fn decisive<E: Error>(
+    key: &str,
+    names: &[&'static str],
+    seen: &mut Vec<&'static str>,
+) -> Result<Option<&'static str>, E> {
+    let folded = fold(key);
+    let Some(name) = names.iter().find(|name| **name == folded) else { return Ok(None) };
+    if key != *name || seen.contains(name) {
+        return Err(E::custom("an entry has members that could be read in two ways"));
+    }
+    seen.push(name);
+    Ok(Some(name))
+}
+
+impl<'de> Deserialize<'de> for Entry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(EntryVisitor)
+    }
+}
+
+struct EntryVisitor;
+
+impl<'de> Visitor<'de> for EntryVisitor {
+    type Value = Entry;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an entry of an image index")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entry, A::Error> {
+        let (mut entry, mut seen) = (Entry::default(), Vec::new());
+        while let Some(key) = map.next_key::<String>()? {
+            match decisive(&key, &["digest", "platform", "annotations"], &mut seen)? {
+                Some("digest") => entry.digest = map.next_value()?,
+                Some("platform") => entry.platform = map.next_value()?,
+                Some(_) => entry.annotations = map.next_value()?,
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(entry)
+    }
+}
+
+impl<'de> Deserialize<'de> for Named {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(NamedVisitor)
+    }
+}
+
+struct NamedVisitor;
+
+impl<'de> Visitor<'de> for NamedVisitor {
+    type Value = Named;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a platform")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Named, A::Error> {
+        let (mut named, mut seen) = (Named::default(), Vec::new());
+        while let Some(key) = map.next_key::<String>()? {
+            match decisive(&key, &["os", "architecture", "variant"], &mut seen)? {
+                Some("os") => named.os = map.next_value()?,
+                Some("architecture") => named.architecture = map.next_value()?,
+                Some(_) => named.variant = map.next_value()?,
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(named)
+    }
 }
 
 impl Entry {
@@ -44,27 +123,39 @@ impl Entry {
             && self.platform.as_ref().is_some_and(|p| p.os == "unknown" && p.architecture == "unknown")
     }
 
+    /// Whether a node of one of these platforms, of any when there are none, could run it.
+    fn could_run(&self, platforms: &[Platform]) -> bool {
+        let (os, architecture, variant) =
+            self.platform.as_ref().map_or(("", "", ""), |p| (&p.os, &p.architecture, &p.variant));
+        platforms.is_empty() || platforms.iter().any(|platform| platform.could_run(os, architecture, variant))
+    }
+
     fn platform(&self) -> String {
         self.platform.as_ref().map_or("no platform".to_owned(), |p| format!("{}/{}", p.os, p.architecture))
     }
 }
 
-/// The manifests that a node could run, each with its platform for messages; `None` when this is no index.
+/// The manifests that a node of one of these platforms could run (of any, when there are none), each with its platform for messages; `None` when this is no index.
 ///
 /// The error says why an index cannot count by its manifests.
-fn children(manifest: &Manifest) -> Result<Option<Vec<(Digest, String)>>, String> {
+fn children(manifest: &Manifest, platforms: &[Platform]) -> Result<Option<Vec<(Digest, String)>>, String> {
     if !INDEX_TYPES.contains(&manifest.media_type.as_str()) {
         return Ok(None);
     }
     let index: Index = serde_json::from_slice(&manifest.bytes).map_err(|error| format!("it is malformed: {error}"))?;
     let mut found = Vec::new();
-    for entry in index.manifests.iter().filter(|entry| !entry.is_attestation()) {
+    let images = index.manifests.iter().filter(|entry| !entry.is_attestation());
+    for entry in images.filter(|entry| entry.could_run(platforms)) {
         let digest = entry.digest.parse().map_err(|_| "it names a malformed digest".to_owned())?;
         found.push((digest, entry.platform()));
     }
     match found.len() {
         // "Every one of none" must not pass.
-        0 => Err("it has no manifest to run".to_owned()),
+        0 if platforms.is_empty() => Err("it has no manifest to run".to_owned()),
+        0 => {
+            let listed: Vec<_> = platforms.iter().map(ToString::to_string).collect();
+            Err(format!("it has no manifest for the listed platforms ({})", listed.join(", ")))
+        }
         1..=MAX_CHILDREN => Ok(Some(found)),
         _ => Err(format!("it has more than {MAX_CHILDREN} manifests")),
     }
@@ -88,7 +179,7 @@ pub(super) async fn every_child(
             Err(cause) => return Err(Failure { method: None, cause }),
         },
     };
-    let found = children(&manifest).map_err(|why| {
+    let found = children(&manifest, &subject.verifier.config.platforms).map_err(|why| {
         refused(
             RefusalKind::Unsigned,
             format!("the image index is not signed, and it cannot count by its manifests: {why}"),

@@ -35,6 +35,7 @@ use crate::cluster::{Objects, Snapshot};
 use crate::domain::digest::Digest;
 use crate::domain::evaluate::{Options, Route, combine, route, without_signature};
 use crate::domain::image::{ImageRef, ImageRefError};
+use crate::domain::platform::Platform;
 use crate::domain::policy::{Check, Entry, PolicySet};
 use crate::domain::verdict::{Basis, Cause, EntryOutcome, Failure, Finding, ImageVerdict, Outcome};
 use crate::fault::{Fault, FaultKind};
@@ -73,6 +74,11 @@ pub struct VerifyConfig {
     pub per_namespace: usize,
     /// How long and how many verdicts are kept.
     pub cache: CacheLimits,
+    /// A registry that keeps signatures itself is asked in place of every store, as containers/image does; otherwise only
+    /// where no store is configured.
+    pub registry_before_store: bool,
+    /// The platforms whose manifests an index must have signed; all of them when empty.
+    pub platforms: Vec<Platform>,
 }
 
 impl Default for VerifyConfig {
@@ -83,6 +89,8 @@ impl Default for VerifyConfig {
             shared_namespaces: Vec::new(),
             per_namespace: 16,
             cache: CacheLimits::default(),
+            registry_before_store: false,
+            platforms: Vec::new(),
         }
     }
 }
@@ -199,6 +207,21 @@ impl Verifier {
                 self.judge_entries(entries, &image, pod, deadline, &mut verdict).await;
             }
         }
+        self.count(&verdict);
+        verdict
+    }
+
+    /// Decides about one image by these entries, every one of which must pass, and by nothing else. Never fails and never
+    /// takes longer than the deadline.
+    pub async fn judge_by(
+        &self,
+        entries: Vec<Arc<Entry>>,
+        image: &ImageRef,
+        pod: &PodContext<'_>,
+        deadline: Instant,
+    ) -> ImageVerdict {
+        let mut verdict = undecided(&image.to_string(), image.digest().cloned());
+        self.judge_entries(entries, image, pod, deadline, &mut verdict).await;
         self.count(&verdict);
         verdict
     }

@@ -118,6 +118,7 @@ fn sentence(method: Option<Method>, kind: RefusalKind) -> &'static str {
         RefusalKind::DigestRequired => " has no digest",
         RefusalKind::MalformedImage => " is not a valid image reference",
         RefusalKind::NotFound => " was not found",
+        RefusalKind::Rejected => " is rejected",
     }
 }
 

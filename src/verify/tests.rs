@@ -2,6 +2,7 @@
 
 mod caching;
 mod content;
+mod extension;
 mod index;
 mod keyless;
 mod methods;

@@ -10,8 +10,19 @@ crate::tests! {
 }
 
 /// From the innermost layer outwards; a layer may import those before it.
-const LAYERS: [&str; 10] =
-    ["domain", "signature", "source", "api", "cluster", "verify", "admission", "webhook", "controller", "cli"];
+const LAYERS: [&str; 11] = [
+    "domain",
+    "signature",
+    "source",
+    "api",
+    "cluster",
+    "verify",
+    "containers",
+    "admission",
+    "webhook",
+    "controller",
+    "cli",
+];
 /// Open to every layer.
 const OPEN: [&str; 2] = ["fault", "telemetry"];
 

@@ -14,6 +14,7 @@ mod audit;
 mod chart;
 mod check_cluster;
 mod controller;
+mod differential_containers;
 mod differential_cosign;
 mod differential_gpg;
 mod docs;
@@ -21,6 +22,7 @@ mod e2e;
 mod keyless;
 mod keys;
 mod layering;
+mod mirrors;
 mod negatives;
 mod notary;
 mod pinning;
@@ -50,6 +52,9 @@ fn main() -> ExitCode {
         audit::trials(),
         check_cluster::trials(),
         differential_gpg::trials(),
+        differential_containers::trials(),
+        differential_containers::sigstore::trials(),
+        mirrors::trials(),
         differential_cosign::trials(),
         keyless::trials(),
         e2e::trials(),

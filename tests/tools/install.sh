@@ -29,6 +29,8 @@ crane_flags="-X github.com/google/go-containerregistry/cmd/crane/cmd.Version=$(p
 
 helm_flags="-X helm.sh/helm/v3/internal/version.version=$(pinned helm helm.sh/helm/v3)"
 containerd=github.com/containerd/containerd/v2
+# Without C libraries: OpenPGP in Go, and no stores of images on this machine.
+image_tags=containers_image_openpgp,containers_image_docker_daemon_stub,containers_image_storage_stub
 containerd_tags=no_btrfs,no_zfs,no_devmapper
 containerd_flags="-X $containerd/version.Version=$(pinned containerd $containerd)"
 
@@ -52,6 +54,7 @@ programs=(
   "cosign|cosign|github.com/sigstore/cosign/v3/cmd/cosign|$cosign_flags"
   "crane|registry|github.com/google/go-containerregistry/cmd/crane|$crane_flags"
   "referrers-registry|registry|./referrers-registry|"
+  "image-copy|containers|.||$image_tags"
   "fulcio|fulcio|github.com/sigstore/fulcio|"
   "rekor-server|rekor|github.com/sigstore/rekor/cmd/rekor-server|"
   "rekor-tiles|rekor-tiles|github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix|"

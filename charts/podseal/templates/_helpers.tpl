@@ -75,6 +75,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if or .Values.ca.bundle .Values.ca.configMap }}
 - --ca-file=/etc/podseal/ca/ca.crt
 {{- end }}
+{{- range .Values.platforms }}
+- {{ printf "--platform=%s" . | quote }}
+{{- end }}
 {{- if .Values.sigstore.trustedRootConfigMap }}
 - --sigstore-trusted-root=/etc/podseal/sigstore/trusted_root.json
 {{- else if .Values.sigstore.tuf }}

@@ -598,7 +598,7 @@ fn samples_load_and_only_the_notary_ones_warn() {
             assert_eq!(doubts, expected, "{}", path.display());
         }
     }
-    assert_eq!(policies, 13);
+    assert_eq!(policies, 14);
 }
 
 #[test]

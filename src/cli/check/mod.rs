@@ -1,6 +1,7 @@
 //! `podseal check`: the webhook's decision about files, without a cluster, or about the Pods of one.
 
 mod cluster;
+mod containers;
 mod report;
 mod rows;
 
@@ -18,6 +19,7 @@ use super::{USAGE, runtime};
 use crate::admission::images::{Shape, Workload};
 use crate::admission::review::Kind;
 use crate::cluster::Snapshot;
+use crate::domain::verdict::ImageVerdict;
 use crate::telemetry::Metrics;
 use crate::verify::{PodContext, Verifier};
 
@@ -80,7 +82,9 @@ fn subjects(command: &CheckCommand, configuration: &mut Configuration) -> Result
     if subjects.is_empty() {
         return Err(NOTHING_TO_JUDGE.to_owned());
     }
-    if configuration.has_no_policy() && !command.decision.deny_without_policy {
+    if command.containers_policy.is_some() {
+        configuration.remarks.extend(containers::ignored(configuration));
+    } else if configuration.has_no_policy() && !command.decision.deny_without_policy {
         configuration.remarks.push("no policy was given, and without one images are allowed: give --policy".to_owned());
     }
     Ok(subjects)
@@ -107,15 +111,20 @@ async fn check(
     for remark in &configuration.remarks {
         complain(remark);
     }
-    let inputs = configuration.inputs();
-    let metrics = Arc::new(Metrics::new());
-    let objects = Arc::new(std::mem::take(&mut configuration.objects));
-    let verifier = super::serve::verifier(&command.source, &command.decision, None, objects, metrics)?;
-    refresh(command, &verifier).await;
+    let judge = if let Some(file) = &command.containers_policy {
+        containers::judge(command, file, std::mem::take(&mut configuration.objects))?
+    } else {
+        let snapshot = configuration.inputs().current();
+        let objects = Arc::new(std::mem::take(&mut configuration.objects));
+        let metrics = Arc::new(Metrics::new());
+        let verifier = super::serve::verifier(&command.source, &command.decision, None, objects, metrics)?;
+        refresh(command, &verifier).await;
+        Judge::Policies(verifier, snapshot)
+    };
     let mut rows = Vec::new();
     let mut known = false;
     for subject in &subjects {
-        known |= judge(command, &verifier, &inputs.current(), subject, &mut rows).await?;
+        known |= judge_subject(command, &judge, subject, &mut rows).await?;
     }
     if !known {
         // A kind that was misspelt must not pass for a Pod that is allowed.
@@ -129,6 +138,23 @@ async fn check(
     Ok(ExitCode::from(code))
 }
 
+/// Who decides.
+enum Judge {
+    /// The webhook's own verifier, by policies and whitelist.
+    Policies(Verifier, Arc<Snapshot>),
+    /// The same verifier, by a policy.json.
+    Containers(Verifier, Box<containers::ByFile>),
+}
+
+impl Judge {
+    async fn judge(&self, image: &str, pod: &PodContext<'_>, deadline: Instant) -> ImageVerdict {
+        match self {
+            Self::Policies(verifier, snapshot) => verifier.judge(snapshot, image, pod, deadline).await,
+            Self::Containers(verifier, file) => file.judge(verifier, image, pod, deadline).await,
+        }
+    }
+}
+
 /// Brings the trust root up to date, if that is wanted; what is built in serves when it cannot be.
 async fn refresh(command: &CheckCommand, verifier: &Verifier) {
     if command.source.sigstore_tuf
@@ -139,10 +165,9 @@ async fn refresh(command: &CheckCommand, verifier: &Verifier) {
 }
 
 /// Whether the object holds a Pod, with a row for each of its images.
-async fn judge(
+async fn judge_subject(
     command: &CheckCommand,
-    verifier: &Verifier,
-    snapshot: &Snapshot,
+    judge: &Judge,
     subject: &Document,
     rows: &mut Vec<Row>,
 ) -> Result<bool, String> {
@@ -166,7 +191,7 @@ async fn judge(
     let pull_secrets = pod.pull_secrets();
     let context = PodContext { namespace, pull_secrets: &pull_secrets, service_account: pod.service_account() };
     for named in pod.images(None) {
-        let verdict = verifier.judge(snapshot, &named.image, &context, Instant::now() + command.timeout).await;
+        let verdict = judge.judge(&named.image, &context, Instant::now() + command.timeout).await;
         rows.push(row(&object, &named, &verdict));
     }
     Ok(true)

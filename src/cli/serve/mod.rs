@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
-pub(super) use self::sources::{api_server_addresses, find_api_servers, refresh_by_tuf, verifier};
+pub(super) use self::sources::{api_server_addresses, containers_verifier, find_api_servers, refresh_by_tuf, verifier};
 use super::args::{LogFormat, Part, ServeCommand};
 use super::output::complain;
 use super::runtime;

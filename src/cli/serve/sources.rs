@@ -87,6 +87,31 @@ pub(in crate::cli) fn verifier(
     objects: Arc<dyn Objects>,
     metrics: Arc<Metrics>,
 ) -> Result<Verifier, String> {
+    let verifier = bare_verifier(source, decision, serving, false, objects, metrics)?;
+    if let Some(directory) = &source.registries_d {
+        verifier.set_registries_d(RegistriesD::load(directory)?);
+    }
+    Ok(verifier)
+}
+
+/// The same for decisions by a policy.json: it finds signatures as nodes do, and registries.d is set by the caller.
+pub(in crate::cli) fn containers_verifier(
+    source: &SourceArguments,
+    decision: &DecisionArguments,
+    objects: Arc<dyn Objects>,
+    metrics: Arc<Metrics>,
+) -> Result<Verifier, String> {
+    bare_verifier(source, decision, None, true, objects, metrics)
+}
+
+fn bare_verifier(
+    source: &SourceArguments,
+    decision: &DecisionArguments,
+    serving: Option<(CacheLimits, Vec<IpAddr>)>,
+    registry_before_store: bool,
+    objects: Arc<dyn Objects>,
+    metrics: Arc<Metrics>,
+) -> Result<Verifier, String> {
     let (cache, api_server_addresses) = serving.unwrap_or_default();
     let extra_ca = match &source.ca_file {
         Some(path) => Some(std::fs::read(path).map_err(|e| format!("--ca-file {}: {e}", path.display()))?),
@@ -116,11 +141,10 @@ pub(in crate::cli) fn verifier(
         shared_namespaces: decision.shared_namespace.clone(),
         per_namespace: source.per_namespace,
         cache,
+        registry_before_store,
+        platforms: source.platform.clone(),
     };
     let verifier = Verifier::new(config, Arc::new(upstream), objects, metrics);
-    if let Some(directory) = &source.registries_d {
-        verifier.set_registries_d(RegistriesD::load(directory)?);
-    }
     if let Some(file) = &source.docker_config {
         verifier.set_credentials(read_docker_config(file)?);
     }

@@ -81,12 +81,17 @@ impl Keyring {
     ///
     /// The error is one of the library's; no certificate that could be read is known to cause it.
     pub fn to_bytes(&self) -> Result<Vec<u8>, String> {
+        self.to_bytes_of(|_| true)
+    }
+
+    /// The same of those certificates whose fingerprint (upper-case hexadecimal) is wanted.
+    pub fn to_bytes_of(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
         for entry in &self.entries {
-            entry
-                .cert
-                .serialize(&mut bytes)
-                .map_err(|e| format!("{} cannot be written: {e}", entry.cert.fingerprint()))?;
+            let fingerprint = validity::hex(&entry.cert.fingerprint());
+            if wanted(&fingerprint) {
+                entry.cert.serialize(&mut bytes).map_err(|e| format!("{fingerprint} cannot be written: {e}"))?;
+            }
         }
         Ok(bytes)
     }

@@ -31,6 +31,7 @@ pub(super) use self::hop::same_origin;
 use self::limits::HostLimits;
 use super::access::Transport;
 use super::auth::Known;
+use super::extension::Announced;
 use super::guard::AddressGuard;
 use super::{SourceConfig, UpstreamKind};
 use crate::fault::{Fault, FaultKind};
@@ -49,6 +50,8 @@ pub struct Upstream {
     schemes: Cache<Box<str>, Scheme>,
     guard: AddressGuard,
     pub(super) known: Known,
+    /// Registries that keep signatures themselves, or do not.
+    pub(super) announced: Announced,
     pub(super) config: SourceConfig,
 }
 
@@ -149,6 +152,7 @@ impl Upstream {
             schemes: hop::scheme_memory(),
             guard,
             known: Known::default(),
+            announced: Announced::default(),
             config,
         })
     }

@@ -85,7 +85,7 @@ impl<'de> Visitor<'de> for OutlineVisitor {
 }
 
 /// Folds case as Go's JSON does: ASCII, and the two letters beyond that fold into it.
-fn fold(key: &str) -> String {
+pub(crate) fn fold(key: &str) -> String {
     key.chars()
         .map(|c| match c {
             '\u{17f}' => 's',

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::{HeaderName, Method, StatusCode, header};
 use url::Url;
 
+pub(crate) use self::document::fold;
 use super::UpstreamKind;
 use super::access::Access;
 pub use super::http::Upstream;
@@ -48,7 +49,7 @@ pub struct Referrer {
 }
 
 /// A repository as one review reaches it.
-struct Remote<'a> {
+pub(super) struct Remote<'a> {
     upstream: &'a Upstream,
     repository: &'a Repository,
     access: &'a Access,
@@ -138,7 +139,7 @@ fn api_host(repository: &Repository) -> &str {
 }
 
 impl<'a> Remote<'a> {
-    fn new(upstream: &'a Upstream, repository: &'a Repository, access: &'a Access) -> Result<Self, Fault> {
+    pub(super) fn new(upstream: &'a Upstream, repository: &'a Repository, access: &'a Access) -> Result<Self, Fault> {
         let subject = format!("registry {}, repository {}", repository.host(), repository.path());
         let host = api_host(repository);
         let base = Url::parse(&format!("https://{host}/")).ok().filter(|url| url.path() == "/" && url.has_host());
@@ -162,14 +163,34 @@ impl<'a> Remote<'a> {
 
     /// `/v2/<repository>/<tail>`. Its parts are validated types and tags; a part that would change the path is refused.
     fn url(&self, tail: &str) -> Result<Url, Fault> {
-        let path = format!("/v2/{}/{tail}", self.repository.path());
+        self.absolute(&format!("/v2/{}/{tail}", self.repository.path()))
+    }
+
+    /// The registry's URL with this path, under the same rule.
+    pub(super) fn absolute(&self, path: &str) -> Result<Url, Fault> {
         let url = Url::parse(&format!("https://{}{path}", api_host(self.repository))).ok();
         let whole = url.filter(|url| url.path() == path && url.query().is_none() && url.fragment().is_none());
         whole.ok_or_else(|| self.home.fault(FaultKind::Configuration, "a name that cannot be part of a request"))
     }
 
-    async fn ask(&self, method: Method, url: Url, accept: Option<&'static str>, limit: usize) -> Result<Answer, Fault> {
-        let request = Request { method, url, accept, authorization: None, credential: [0; 32], form: None, limit };
+    /// Whom requests are made for.
+    pub(super) fn home(&self) -> &Home<'a> {
+        &self.home
+    }
+
+    /// A request without a credential.
+    pub(super) fn request(method: Method, url: Url, accept: Option<&'static str>, limit: usize) -> Request {
+        Request { method, url, accept, authorization: None, credential: [0; 32], form: None, limit }
+    }
+
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        url: Url,
+        accept: Option<&'static str>,
+        limit: usize,
+    ) -> Result<Answer, Fault> {
+        let request = Self::request(method, url, accept, limit);
         self.upstream.authorized(&self.home, self.repository, &request, self.access).await
     }
 
@@ -182,7 +203,7 @@ impl<'a> Remote<'a> {
         self.ask(method, url, Some(document::ACCEPT), MAX_MANIFEST).await
     }
 
-    fn expect_ok(&self, answer: &Answer) -> Result<(), Fault> {
+    pub(super) fn expect_ok(&self, answer: &Answer) -> Result<(), Fault> {
         if answer.status == StatusCode::OK {
             return Ok(());
         }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::domain::digest::Digest;
 use crate::source::testing::reply;
+use crate::verify::VerifyConfig;
 use crate::verify::testing::{CosignKey, GpgKey, IMAGE_TYPE, INDEX_TYPE, Lab, Shop, say, text};
 
 fn entry(digest: &Digest, os: &str, architecture: &str) -> Value {
@@ -109,6 +110,91 @@ async fn d6_gpg_signatures_of_the_manifests_count_under_the_name_of_the_image() 
             lab.shelf.secret("team/gpg", &[("maker.pgp", &key.public())]);
             lab.govern(Some("team"), &json!([shop.gpg_entry()]));
             assert_eq!(lab.say("team", &image).await, verdict, "{image} signed as {name}");
+        }
+    }
+}
+
+/// What a verifier for these platforms says about the tag.
+async fn judged_for(platforms: &[&str], shop: &Shop, key: &CosignKey) -> (String, String) {
+    let platforms = platforms.iter().map(|platform| platform.parse().expect("a platform")).collect();
+    let lab = Lab::with(VerifyConfig { platforms, ..VerifyConfig::default() });
+    lab.shelf.secret("team/cosign", &[("cosign.pub", key.pem.as_bytes())]);
+    lab.govern(Some("team"), &json!([shop.cosign_entry()]));
+    let verdict = lab.judge("team", &shop.tagged("app")).await;
+    (say(&verdict), text(&verdict))
+}
+
+#[tokio::test]
+async fn d6_with_listed_platforms_their_manifests_alone_must_be_signed() {
+    let (shop, key) = (Shop::open(1), CosignKey::new());
+    let [amd, arm, windows, about] = ["amd", "arm", "windows", "about"].map(|content| shop.image("app", content));
+    let entries = [
+        entry(&amd, "linux", "amd64"),
+        entry(&arm, "linux", "arm64"),
+        entry(&windows, "windows", "amd64"),
+        attestation(&about),
+    ];
+    index(&shop, &entries);
+    shop.legacy("app", &amd, &[key.legacy(&amd, "a")]);
+    for (platforms, verdict) in [
+        (&["linux/amd64"][..], "allowed Cosign a"),
+        (&["linux/amd64", "linux/s390x"], "allowed Cosign a"),
+        (&["linux/amd64", "linux/arm64"], "denied Unsigned"),
+        (&["windows/amd64"], "denied Unsigned"),
+        (&["linux/s390x"], "denied Unsigned"),
+        (&[], "denied Unsigned"),
+    ] {
+        assert_eq!(judged_for(platforms, &shop, &key).await.0, verdict, "{platforms:?}");
+    }
+    let (_, text) = judged_for(&["linux/s390x", "linux/riscv64"], &shop, &key).await;
+    assert!(text.contains("no manifest for the listed platforms (linux/s390x, linux/riscv64)"), "{text}");
+    let (_, text) = judged_for(&["linux/amd64", "linux/arm64"], &shop, &key).await;
+    assert!(text.contains(&format!("neither is its manifest {arm} (linux/arm64)")), "{text}");
+    shop.legacy("app", &arm, &[key.legacy(&arm, "a")]);
+    assert_eq!(judged_for(&["linux/amd64", "linux/arm64"], &shop, &key).await.0, "allowed Cosign a");
+}
+
+#[tokio::test]
+async fn d6_a_manifest_that_hides_its_platform_counts_for_every_listed_one() {
+    let (shop, key) = (Shop::open(1), CosignKey::new());
+    let [good, bad] = ["good", "bad"].map(|content| shop.image("app", content));
+    shop.legacy("app", &good, &[key.legacy(&good, "a")]);
+    let mut placeless = entry(&bad, "", "");
+    placeless.as_object_mut().expect("object").remove("platform");
+    for hidden in [entry(&bad, "linux", "x86_64"), entry(&bad, "Linux", "AMD64"), entry(&bad, "", "amd64"), placeless] {
+        index(&shop, &[hidden.clone(), entry(&good, "linux", "amd64")]);
+        assert_eq!(judged_for(&["linux/amd64"], &shop, &key).await.0, "denied Unsigned", "{hidden}");
+    }
+    index(&shop, &[entry(&bad, "windows", "amd64"), entry(&good, "linux", "amd64")]);
+    assert_eq!(judged_for(&["linux/amd64"], &shop, &key).await.0, "allowed Cosign a");
+}
+
+#[tokio::test]
+async fn d7_an_entry_that_two_readers_see_differently_does_not_count() {
+    let (shop, key) = (Shop::open(1), CosignKey::new());
+    let [good, bad] = ["good", "bad"].map(|content| shop.image("app", content));
+    shop.legacy("app", &good, &[key.legacy(&good, "a")]);
+    let attestation = r#""annotations":{"vnd.docker.reference.type":"attestation-manifest"},"platform":{"os":"unknown","architecture":"unknown"}"#;
+    for doubtful in [
+        format!(r#"{attestation},"Platform":{{"os":"linux","architecture":"amd64"}}"#),
+        format!(r#"{attestation},"platform":{{"os":"linux","architecture":"amd64"}}"#),
+        r#""platform":{"os":"windows","architecture":"amd64","OS":"linux"}"#.to_owned(),
+        r#""platform":{"os":"windows","architecture":"amd64","o\u017f":"linux"}"#.to_owned(),
+        format!(r#""platform":{{"os":"windows","architecture":"amd64"}},"Digest":"{bad}""#),
+    ] {
+        let first = format!(r#"{{"mediaType":"{IMAGE_TYPE}","digest":"{bad}","size":1,{doubtful}}}"#);
+        let bytes = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{INDEX_TYPE}","manifests":[{first},{}]}}"#,
+            entry(&good, "linux", "amd64")
+        );
+        let digest = Digest::sha256(bytes.as_bytes());
+        for name in ["1", digest.as_str()] {
+            shop.put(&format!("/v2/app/manifests/{name}"), INDEX_TYPE, bytes.clone());
+        }
+        for platforms in [&["linux/amd64"][..], &[]] {
+            let (verdict, text) = judged_for(platforms, &shop, &key).await;
+            assert_eq!(verdict, "denied Unsigned", "{doubtful}");
+            assert!(text.contains("cannot count by its manifests: it is malformed"), "{text}");
         }
     }
 }

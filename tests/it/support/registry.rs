@@ -133,12 +133,21 @@ impl Registry {
 
     /// Debian's registry: no referrers API.
     pub fn debian() -> Self {
+        Self::debian_with("")
+    }
+
+    /// The same as a pull-through cache of another registry.
+    pub fn cache_of(other: &Self) -> Self {
+        Self::debian_with(&format!("proxy: {{remoteurl: 'http://{}'}}\n", other.host))
+    }
+
+    fn debian_with(more: &str) -> Self {
         let folder = scratch::folder("debian-registry");
         let config = folder.join("config.yml");
         let host = format!("127.0.0.1:{}", ports::free());
         let text = format!(
             "version: 0.1\nlog: {{level: info}}\nhttp: {{addr: '{host}'}}\n\
-             storage: {{filesystem: {{rootdirectory: '{}'}}, delete: {{enabled: true}}}}\n",
+             storage: {{filesystem: {{rootdirectory: '{}'}}, delete: {{enabled: true}}}}\n{more}",
             folder.join("data").display(),
         );
         std::fs::write(&config, text).unwrap();

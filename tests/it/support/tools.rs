@@ -20,6 +20,8 @@ pub enum Need {
     Cosign,
     /// notary-server and the notary client.
     Notary,
+    /// The current containers/image.
+    Containers,
     /// nginx, which serves a lookaside tree.
     Store,
     /// A private Sigstore, and cosign that signs in it.
@@ -47,6 +49,7 @@ impl Need {
             Self::Gpg => &["gpg", "gpgconf", "skopeo"],
             Self::Cosign => &["cosign", "openssl"],
             Self::Notary => &["notary-server", "notary"],
+            Self::Containers => &["image-copy"],
             Self::Store => &["nginx"],
             Self::Sigstore => &[
                 "cosign",

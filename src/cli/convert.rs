@@ -1,0 +1,125 @@
+//! `podseal convert`: policies of a policy.json, and the nodes' configuration of policies.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwapOption;
+use kube::Client;
+use tokio::time::Instant;
+
+use super::args::{ConvertCommand, LogFormat, Target};
+use super::documents::{self, Configuration};
+use super::output::{complain, print};
+use super::{USAGE, runtime, serve};
+use crate::cluster::remote::RemoteObjects;
+use crate::cluster::{Objects, read};
+use crate::containers::{ContainersPolicy, Naming, Node, NodeFiles, convert, node_files};
+use crate::domain::policy::Policy;
+use crate::source::registries_d::RegistriesD;
+
+/// How long all objects of a cluster may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub(super) fn run(command: &ConvertCommand, verbose: u8) -> ExitCode {
+    let _logs = serve::logs(LogFormat::Text, verbose, "error");
+    let done = match command.to {
+        Target::Policies => into_policies(command),
+        Target::Containers if command.filename.is_empty() && !command.cluster => {
+            complain("give the policies with -f, or --cluster");
+            return ExitCode::from(USAGE);
+        }
+        Target::Containers => runtime().and_then(|runtime| runtime.block_on(from_policies(command))),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn into_policies(command: &ConvertCommand) -> Result<(), String> {
+    let Some(file) = &command.policy else { return Err("--policy is missing".to_owned()) };
+    let policy = ContainersPolicy::load(file).map_err(|error| error.to_string())?;
+    let registries_d = command.registries_d.as_deref().map(RegistriesD::load).transpose()?;
+    let naming = Naming { policy: command.name.clone(), namespace: command.access.own_namespace.clone() };
+    let converted = convert(&policy, registries_d.as_ref(), &naming)?;
+    let mut text = format!("# Made by podseal convert of {}.\n", one_line(&file.display().to_string()));
+    for note in &converted.notes {
+        tell(note);
+        let _ = writeln!(text, "# note: {}", one_line(note));
+    }
+    for document in &converted.documents {
+        text.push_str("---\n");
+        text.push_str(document);
+    }
+    print(&text);
+    Ok(())
+}
+
+async fn from_policies(command: &ConvertCommand) -> Result<(), String> {
+    let Some(out) = &command.out else { return Err("--out is missing".to_owned()) };
+    let (policies, objects) = if command.cluster { of_cluster(command).await? } else { of_files(command)? };
+    let node = Node { keys: command.node_keys.display().to_string() };
+    let files = node_files(&policies, &*objects, &node, SystemTime::now(), Instant::now() + PATIENCE).await?;
+    for note in &files.notes {
+        tell(note);
+    }
+    write(out, &command.node_keys, &files)
+}
+
+type Found = (Vec<Policy>, Arc<dyn Objects>);
+
+fn of_files(command: &ConvertCommand) -> Result<Found, String> {
+    let mut configuration = Configuration::in_namespace("default");
+    for path in &command.filename {
+        for document in documents::read(path)? {
+            configuration.take(&document, &command.access.own_namespace)?;
+        }
+    }
+    let policies = configuration.take_policies();
+    Ok((policies, Arc::new(std::mem::take(&mut configuration.objects))))
+}
+
+async fn of_cluster(command: &ConvertCommand) -> Result<Found, String> {
+    let kubernetes = serve::kube_config(command.access.kubeconfig.as_deref()).await?;
+    let client = Client::try_from(kubernetes).map_err(|e| format!("the Kubernetes client cannot be set up: {e}"))?;
+    let policies = read::policies(&client, None).await?;
+    Ok((policies, Arc::new(RemoteObjects::new(client, "", Arc::new(ArcSwapOption::empty())))))
+}
+
+/// Writes everything into a directory that is new or empty, so that nothing old stays among it.
+fn write(out: &Path, node_keys: &Path, files: &NodeFiles) -> Result<(), String> {
+    let named = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    std::fs::create_dir_all(out).map_err(|e| named(out, &e))?;
+    if std::fs::read_dir(out).map_err(|e| named(out, &e))?.next().is_some() {
+        return Err(named(out, &"not empty: give a new directory"));
+    }
+    let keys = out.join(node_keys.file_name().unwrap_or_else(|| "podseal".as_ref()));
+    let registries_d = out.join("registries.d");
+    for folder in [&keys, &registries_d] {
+        std::fs::create_dir(folder).map_err(|e| named(folder, &e))?;
+    }
+    let mut all = vec![
+        (out.join("policy.json"), files.policy.as_bytes()),
+        (registries_d.join("podseal.yaml"), files.registries_d.as_bytes()),
+    ];
+    all.extend(files.keys.iter().map(|(name, content)| (keys.join(name), content.as_slice())));
+    for (path, content) in all {
+        std::fs::write(&path, content).map_err(|e| named(&path, &e))?;
+    }
+    Ok(())
+}
+
+fn tell(note: &str) {
+    complain(&format!("note: {}", one_line(note)));
+}
+
+/// Scopes and file names may hold anything, and a comment ends with its line.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
