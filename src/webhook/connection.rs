@@ -22,7 +22,7 @@ use hyper_util::service::{TowerToHyperService, TowerToHyperServiceFuture};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::timeout;
 
-/// Requests at once on one HTTP/2 connection. The API server opens further connections beyond it.
+/// Requests at once on one HTTP/2 connection. Clients open further connections beyond it; API servers ask by HTTP/1.1.
 const MAX_STREAMS: u32 = 250;
 /// Size of all headers of one request; the API server sends some five hundred bytes.
 const MAX_HEADERS: u32 = 16 * 1024;

@@ -62,7 +62,7 @@ impl Default for Timing {
             drain_delay: Duration::from_secs(5),
             drain: Duration::from_secs(25),
             connections: 2048,
-            per_client: 256,
+            per_client: 1024,
         }
     }
 }

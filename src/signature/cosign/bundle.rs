@@ -5,9 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::decode_signature;
 use super::dsse::Envelope;
-use crate::signature::json::{self, Json, Object, malformed, shown};
 use crate::domain::digest::hex;
 use crate::signature::SignatureError;
+use crate::signature::json::{self, Json, Object, malformed, shown};
 
 /// The whole bundle with its log entries, unless a larger payload is allowed. Real ones have some 10 KiB.
 const MAX_BUNDLE: usize = 1 << 20;

@@ -1,8 +1,8 @@
 //! The DSSE envelope, v1.0.
 
-use crate::signature::json::{Object, malformed, shown};
 use super::{decode_base64, decode_signature};
 use crate::signature::SignatureError;
+use crate::signature::json::{Object, malformed, shown};
 
 /// The payload type of in-toto statements, the only one cosign signs.
 pub(super) const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";

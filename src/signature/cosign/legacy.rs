@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::MAX_SIGNED;
-use crate::signature::json::{self, Json, malformed, shown};
 use crate::domain::digest::Digest;
 use crate::signature::SignatureError;
+use crate::signature::json::{self, Json, malformed, shown};
 
 /// The one type that is accepted. cosign does not compare it on verification, but its specification prescribes it and
 /// every version writes it. Without the comparison, anything else the same key signs that happens to name a digest

@@ -1,9 +1,9 @@
 //! The in-toto statement that is a cosign signature, and others.
 
-use crate::signature::json::{self, Json, malformed, shown};
 use super::trust::Statement;
 use crate::domain::digest::Digest;
 use crate::signature::SignatureError;
+use crate::signature::json::{self, Json, malformed, shown};
 
 /// v1 as `cosign sign` writes it; v0.1 differs in nothing that matters here.
 const TYPES: [&str; 2] = ["https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1"];

@@ -6,12 +6,12 @@ use serde_json::Value;
 
 use super::bundle::{self, Material, Signed};
 use super::dsse::Envelope;
-use crate::signature::json::malformed;
 use super::key::PublicKey;
 use super::{MAX_SIGNED, PublicKeys, decode_signature, json, legacy, statement};
 use crate::domain::digest::Digest;
 use crate::domain::keyless::Certified;
 use crate::signature::SignatureError;
+use crate::signature::json::malformed;
 use crate::signature::keyless::{Binding, Content, Evidence, LegacyEvidence, TrustRoot};
 
 /// Bytes of a statement when attestations are asked for.
