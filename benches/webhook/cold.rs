@@ -13,13 +13,18 @@ pub fn measure(scene: &Scene, table: &mut Table) {
         scene.small.allows(&review(&image.tagged()));
     }
     let signed = &scene.signed;
-    let kinds: [(&str, &[Image], Name, f64); 6] = [
+    let kinds: [(&str, &[Image], Name, f64); 11] = [
         ("GPG by digest", &signed.gpg, Image::pinned, 1.0),
         ("GPG by tag", &signed.gpg_by_tag, Image::tagged, 3.0),
         ("cosign .sig by digest", &signed.legacy, Image::pinned, 3.0),
         ("cosign bundle by digest, registry with referrers", &signed.bundle, Image::pinned, 4.0),
         ("cosign bundle by digest, registry without", &signed.fallback, Image::pinned, 5.0),
         ("cosign .sig by tag", &signed.legacy, Image::tagged, f64::INFINITY),
+        ("keyless bundle, Rekor v2 and timestamp", &signed.keyless, Image::pinned, 4.0),
+        ("keyless .sig, Rekor v1", &signed.keyless_legacy, Image::pinned, 3.0),
+        ("index of two platforms, signed", &signed.index, Image::pinned, 4.0),
+        ("index of two platforms, its manifests signed", &signed.children, Image::pinned, f64::INFINITY),
+        ("Notary (what its own server is asked is not counted)", &signed.notary, Image::pinned, 0.0),
     ];
     for (kind, images, name, most) in kinds {
         // The first image has lent its tag to the warm-up.

@@ -53,7 +53,16 @@ pub struct Plan {
 const FULL: Plan = Plan { rounds: 9, slice: Duration::from_secs(2), reviews: 100_000, images: 7 };
 const QUICK: Plan = Plan { rounds: 3, slice: Duration::from_secs(1), reviews: 100_000, images: 2 };
 
-const NEEDS: [Need; 6] = [Need::Cluster, Need::Registry, Need::DebianRegistry, Need::Gpg, Need::Cosign, Need::Store];
+const NEEDS: [Need; 8] = [
+    Need::Cluster,
+    Need::Registry,
+    Need::DebianRegistry,
+    Need::Gpg,
+    Need::Cosign,
+    Need::Store,
+    Need::Sigstore,
+    Need::Notary,
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

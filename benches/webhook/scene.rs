@@ -7,9 +7,11 @@ use serde_json::{Value, json};
 use crate::Plan;
 use crate::server::Server;
 use crate::support::cluster::{Cluster, OWN_NAMESPACE, User};
+use crate::support::notary::Notary;
 use crate::support::registry::{Image, Registry};
 use crate::support::review::Review;
 use crate::support::signer::{CosignKey, Format, Gpg, GpgKey, KeySpec, Skopeo};
+use crate::support::sigstore::{By, How, Identity, Sigstore};
 use crate::support::store::{Store, registries_d};
 
 /// The namespace of all Pods.
@@ -17,6 +19,9 @@ pub const NAMESPACE: &str = "bench";
 /// A cosign key and a keyring, as in a cluster that `deploy/samples` were applied to.
 const COSIGN_SECRET: &str = "cosign-key";
 const GPG_SECRET: &str = "sigstore-key-group1";
+/// The trust root of keyless signatures, and who made them.
+const ROOT: &str = "sigstore-root";
+const MAKER: &str = "maker@example.org";
 
 /// Everything.
 #[derive(Debug)]
@@ -27,6 +32,7 @@ pub struct Scene {
     pub old_registry: Registry,
     /// The lookaside store.
     pub store: Store,
+    _notary: Notary,
     /// Signed images.
     pub signed: Signed,
     /// podseal with 10 entries and 10 lines.
@@ -51,6 +57,16 @@ pub struct Signed {
     pub gpg: Vec<Image>,
     /// GPG, to be asked for by tag.
     pub gpg_by_tag: Vec<Image>,
+    /// cosign without a key, bundle with Rekor v2 and a timestamp.
+    pub keyless: Vec<Image>,
+    /// cosign without a key, `.sig` tag with Rekor v1.
+    pub keyless_legacy: Vec<Image>,
+    /// Indexes for two platforms, signed themselves.
+    pub index: Vec<Image>,
+    /// Indexes of which both manifests are signed.
+    pub children: Vec<Image>,
+    /// Notary.
+    pub notary: Vec<Image>,
 }
 
 struct Signers {
@@ -66,10 +82,13 @@ impl Scene {
         let gpg = Gpg::new();
         let gpg_key = gpg.generate(&KeySpec::new("Image Maker <im@registry.local>"));
         let signers = Signers { cosign: CosignKey::new(), gpg, gpg_key };
-        let signed = Signed::make(plan.images, &signers, &registry, &old_registry, &store);
+        let notary = Notary::start();
+        let signed = Signed::make(plan.images, &signers, &registry, &old_registry, &store, &notary);
+        let roots = signed.notary.iter().map(|image| notary.root_id(&gun(image))).collect();
         let clusters = [10, 10_000].map(|size| {
             let cluster = Cluster::start();
-            fill(&cluster, size, &signers, &Entries { registry: &registry, old: &old_registry, store: &store });
+            let entries = Entries { registry: &registry, old: &old_registry, store: &store, notary: &notary, roots: &roots };
+            fill(&cluster, size, &signers, &entries);
             cluster
         });
         let authority = registry.authority.as_ref().unwrap().file();
@@ -79,12 +98,19 @@ impl Scene {
             assert_eq!(server.metric("podseal_whitelist_lines").to_string(), lines);
             assert_eq!(server.metric("podseal_policies_with_problems").to_string(), "0");
         }
-        Self { registry, old_registry, store, signed, small, large, floor: Server::floor(), _clusters: clusters }
+        Self { registry, old_registry, store, _notary: notary, signed, small, large, floor: Server::floor(), _clusters: clusters }
     }
 }
 
 impl Signed {
-    fn make(count: usize, signers: &Signers, registry: &Registry, old: &Registry, store: &Store) -> Self {
+    fn make(
+        count: usize,
+        signers: &Signers,
+        registry: &Registry,
+        old: &Registry,
+        store: &Store,
+        server: &Notary,
+    ) -> Self {
         let push = |registry: &Registry, kind: &str| -> Vec<Image> {
             (0..count).map(|i| registry.push(&format!("{kind}/app-{i}:1.0"))).collect()
         };
@@ -104,7 +130,39 @@ impl Signed {
             }
             images
         };
+        let keyless = |kind: &str, how: How| {
+            let images = push(registry, kind);
+            for image in &images {
+                let maker = By::Identity(Identity::mail(MAKER));
+                Sigstore::shared().sign(registry, &image.pinned(), how, &maker, &[]).succeeded();
+            }
+            images
+        };
+        let indexes = |kind: &str, whole: bool| -> Vec<Image> {
+            let index = |i: usize| {
+                let name = format!("cosign/{kind}-{i}");
+                let parts = ["a", "b"].map(|part| registry.push(&format!("{name}:{part}")));
+                let index = registry.push_index(&format!("{name}:1.0"), &[&parts[0], &parts[1]]);
+                let signed: &[&Image] = if whole { &[&index] } else { &[&parts[0], &parts[1]] };
+                for image in signed {
+                    signers.cosign.sign(registry, image, Format::Bundle, &[]).succeeded();
+                }
+                index
+            };
+            (0..count).map(index).collect()
+        };
+        let notary = push(registry, "notary");
+        let publisher = server.publisher();
+        for image in &notary {
+            publisher.init(&gun(image));
+            publisher.sign(&gun(image), "1.0", image.hex(), &[]);
+        }
         Self {
+            keyless: keyless("keyless/bundle", How::BUNDLE),
+            keyless_legacy: keyless("keyless/legacy", How::LEGACY),
+            index: indexes("index", true),
+            children: indexes("children", false),
+            notary,
             legacy: cosign(registry, "cosign/legacy", Format::Legacy),
             bundle: cosign(registry, "cosign/bundle", Format::Bundle),
             fallback: cosign(old, "cosign/fallback", Format::Bundle),
@@ -114,16 +172,24 @@ impl Signed {
     }
 }
 
+/// What Notary calls an image's repository.
+fn gun(image: &Image) -> String {
+    format!("{}/{}", image.host, image.repository)
+}
+
 /// Where the policies point.
 struct Entries<'a> {
     registry: &'a Registry,
     old: &'a Registry,
     store: &'a Store,
+    notary: &'a Notary,
+    /// Of the Notary repositories.
+    roots: &'a Vec<String>,
 }
 
 impl Entries<'_> {
     /// The entries that govern the signed images.
-    fn governing(&self) -> [Value; 3] {
+    fn governing(&self) -> [Value; 5] {
         let cosign = format!("k8s://{OWN_NAMESPACE}/{COSIGN_SECRET}");
         [
             json!({"registry": format!("{}/cosign", self.registry.host), "signCheck": true, "cosignKeyRef": cosign}),
@@ -131,6 +197,11 @@ impl Entries<'_> {
                    "insecure": true}),
             json!({"registry": format!("{}/gpg", self.registry.host), "signCheck": true, "lookaside": self.store.url,
                    "gpgKeyRef": format!("k8s://{OWN_NAMESPACE}/{GPG_SECRET}")}),
+            json!({"registry": format!("{}/keyless", self.registry.host), "signCheck": true, "cosign": {
+                   "identities": [{"issuer": Sigstore::shared().issuer("mail"), "subject": MAKER}],
+                   "trustRootRef": format!("k8s://{OWN_NAMESPACE}/{ROOT}")}}),
+            json!({"registry": format!("{}/notary", self.registry.host), "signCheck": true, "notary": self.notary.url,
+                   "notaryTrust": {"rootKeyIds": self.roots}}),
         ]
     }
 }
@@ -141,7 +212,12 @@ fn fill(cluster: &Cluster, size: usize, signers: &Signers, entries: &Entries<'_>
     cluster.kubectl(&["-n", NAMESPACE, "create", "serviceaccount", "default"]).succeeded();
     cluster.secret(OWN_NAMESPACE, COSIGN_SECRET, &[("cosign.pub", signers.cosign.public.as_bytes())]);
     cluster.secret(OWN_NAMESPACE, GPG_SECRET, &[("group1.pgp", &signers.gpg.export(&[&signers.gpg_key]))]);
-    let mut all = further_entries(size - 3, &entries.registry.host);
+    let root = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": ROOT, "namespace": OWN_NAMESPACE},
+        "data": {"trusted_root.json": Sigstore::shared().root.text()},
+    });
+    cluster.kubectl_as(User::Admin, &["apply", "--server-side", "-f", "-"], &root.to_string()).succeeded();
+    let mut all = further_entries(size - 5, &entries.registry.host);
     // In the middle, where neither the first nor the last look finds them.
     let middle = all.len() / 2;
     drop(all.splice(middle..middle, entries.governing()));
