@@ -47,8 +47,8 @@ pub struct Timing {
     pub drain: Duration,
     /// Connections at once; further ones wait to be accepted.
     pub connections: u32,
-    /// Connections of one client address at once; further ones are closed. API servers are few and use few connections,
-    /// so that no other client can keep them out by holding all there are.
+    /// Connections of one client address at once; further ones are closed. An API server has one for each
+    /// review under way; no other client can keep it out by holding all there are.
     pub per_client: usize,
 }
 
