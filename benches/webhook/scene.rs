@@ -87,7 +87,8 @@ impl Scene {
         let roots = signed.notary.iter().map(|image| notary.root_id(&gun(image))).collect();
         let clusters = [10, 10_000].map(|size| {
             let cluster = Cluster::start();
-            let entries = Entries { registry: &registry, old: &old_registry, store: &store, notary: &notary, roots: &roots };
+            let entries =
+                Entries { registry: &registry, old: &old_registry, store: &store, notary: &notary, roots: &roots };
             fill(&cluster, size, &signers, &entries);
             cluster
         });
@@ -98,7 +99,17 @@ impl Scene {
             assert_eq!(server.metric("podseal_whitelist_lines").to_string(), lines);
             assert_eq!(server.metric("podseal_policies_with_problems").to_string(), "0");
         }
-        Self { registry, old_registry, store, _notary: notary, signed, small, large, floor: Server::floor(), _clusters: clusters }
+        Self {
+            registry,
+            old_registry,
+            store,
+            _notary: notary,
+            signed,
+            small,
+            large,
+            floor: Server::floor(),
+            _clusters: clusters,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{MATRIX, object, rendered};
 
@@ -168,11 +168,12 @@ fn i8_no_role_holds_a_wildcard_or_what_leads_to_other_rights() {
             assert!(!has(&rule, "resources", &["pods/exec", "nodes", "serviceaccounts/token"]), "{role}: {rule}");
             // Of the cluster, Secrets are read by name alone, and nobody writes them.
             if has(&rule, "resources", &["secrets"]) && role.starts_with("ClusterRole") {
-                assert_eq!(rule["verbs"], serde_json::json!(["get"]), "{role}");
+                assert_eq!(rule["verbs"], json!(["get"]), "{role}");
             }
-            // The webhook parses what comes from outside: it writes Events, nothing else.
-            if role.ends_with(" podseal") && has(&rule, "verbs", WRITE) {
-                assert_eq!(rule["resources"], serde_json::json!(["events"]), "{role}");
+            // The webhook parses what comes from outside: it writes Events and one object that has a name.
+            if role.ends_with(" podseal") && has(&rule, "verbs", WRITE) && rule["resources"] != json!(["events"]) {
+                assert_eq!(rule["resourceNames"], json!(["podseal-notary-trust"]), "{role}");
+                assert_eq!((&rule["resources"], &rule["verbs"]), (&json!(["configmaps"]), &json!(["get", "update"])));
             }
             // What can be named is named.
             let named = &["validatingwebhookconfigurations", "customresourcedefinitions"];
