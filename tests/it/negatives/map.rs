@@ -7,7 +7,7 @@ use std::path::Path;
 /// How many cases each class has.
 const CLASSES: [(char, usize); 10] =
     [('A', 18), ('B', 16), ('C', 23), ('D', 17), ('E', 52), ('F', 15), ('G', 20), ('H', 26), ('I', 17), ('J', 13)];
-const THEMES: [&str; 4] = ["controller and chart", "signature kinds", "signing side", "oversight"];
+const THEMES: [&str; 3] = ["controller and chart", "signing side", "oversight"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
