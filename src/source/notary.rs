@@ -2,7 +2,7 @@
 //!
 //! Only the server that the policy names is asked, and the token service that it names for itself; redirects to other
 //! hosts are not followed. It gets the credentials that are stored for its own host and never those of the registry, and
-//! over plain HTTP none at all. Format: Notary's server API (`GET …/_trust/tuf/{role}[.{sha256}].json`,
+//! over plain HTTP none at all, whatever `insecure` says. Format: Notary's server API (`GET …/_trust/tuf/{role}[.{sha256}].json`,
 //! `{version}.root.json`).
 
 use std::fmt;
@@ -93,7 +93,7 @@ impl NotarySource {
 
     /// A hash of the credentials that the server would get; zero for none.
     pub fn credentials(&self, keychain: &Keychain) -> [u8; 32] {
-        keychain.scope(&self.account)
+        if self.url.is_plain() { [0; 32] } else { keychain.scope(&self.account) }
     }
 
     /// The URL of a file. `None` when the name would lead elsewhere; roles and hashes never do.
@@ -136,8 +136,8 @@ impl Upstream {
         let request =
             Request { method: Method::GET, url, accept: None, authorization: None, credential, form: None, limit };
         let resource = Resource { repository: &source.account, name: &source.gun };
-        let answer = if home.plain && !home.insecure {
-            // In the clear: anybody on the way would read them.
+        let answer = if home.plain {
+            // In the clear: anybody on the way would read them, and `insecure` is said of the registry.
             let anonymous = Access { keychain: Arc::default(), ..access.clone() };
             self.authorized_for(&home, resource, &request, &anonymous).await?
         } else {

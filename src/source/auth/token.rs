@@ -63,7 +63,7 @@ impl TokenService {
         }
         match realm.scheme() {
             "https" => {}
-            "http" if home.insecure && home.owns(&realm) => {}
+            "http" if home.insecure && home.owns(&realm) && (home.may_lack_tls() || home.plain) => {}
             _ => return Err("names a token service without TLS"),
         }
         let trusted = home.owns(&realm) || is_listed(&realm, repository.host(), config);

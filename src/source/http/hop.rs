@@ -56,7 +56,7 @@ impl Upstream {
     ) -> Result<Hop, Failure> {
         let own = home.owns(url);
         let insecure = home.insecure && own;
-        if url.scheme() == "http" && !insecure && !home.plain {
+        if url.scheme() == "http" && !(own && home.may_lack_tls()) && !home.plain {
             return Err(home.fault(FaultKind::BadAnswer, "led from https to plain http, which is not followed").into());
         }
         let guarded = self.is_guarded(home, own).await;
@@ -69,7 +69,7 @@ impl Upstream {
             return Err(home.fault(FaultKind::Overloaded, "too many requests to this server are in flight").into());
         };
         let sender = Sender { client, request, authorization };
-        let (response, url) = if insecure && url.scheme() == "https" {
+        let (response, url) = if insecure && home.may_lack_tls() && url.scheme() == "https" {
             self.send_insecure(home, &sender, url).await?
         } else {
             (sender.send(url).await.map_err(|e| failure(home, url, e))?, url.clone())
@@ -173,7 +173,7 @@ fn written_port(home: &Home<'_>, url: &Url) -> Option<u16> {
 /// Whether `Authorization` may go along from one URL to the next.
 pub(in crate::source) fn same_origin(home: &Home<'_>, from: &Url, to: &Url) -> bool {
     // A server without TLS is one origin under both schemes, if the port, written out or not, is the same.
-    let insecure = home.insecure && home.owns(from) && home.owns(to);
+    let insecure = home.may_lack_tls() && home.owns(from) && home.owns(to);
     (insecure && written_port(home, from) == written_port(home, to)) || from.origin() == to.origin()
 }
 

@@ -86,6 +86,13 @@ impl Home<'_> {
         Fault::new(kind, format!("{}: {what}", self.subject))
     }
 
+    /// Whether plain HTTP may stand for TLS on this host. Never for a Notary server, which `insecure` spares the
+    /// verification of its certificate alone: its URL says which of the two it speaks, and over plain HTTP it gets no
+    /// credentials.
+    pub(super) fn may_lack_tls(&self) -> bool {
+        self.insecure && self.kind != UpstreamKind::Notary
+    }
+
     /// Whether the URL is on this very host; ports are not compared.
     pub(super) fn owns(&self, url: &Url) -> bool {
         url.host_str() == Some(self.host.as_str())

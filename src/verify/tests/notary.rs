@@ -498,6 +498,56 @@ async fn g1_over_plain_http_no_credentials_are_sent() {
 }
 
 #[tokio::test]
+async fn g1_insecure_sends_a_notary_server_no_credentials_over_plain_http() {
+    let authority = Authority::new();
+    // The registry is on the server's host, so `insecure` is for both.
+    let shop = Shop::open(2);
+    let digest = shop.image("app", "x");
+    let trust = Trust::new(&shop, "app").release("1", &digest);
+    let judge = async |url: &str, host: &str| {
+        let lab = Lab::new();
+        lab.govern(Some("team"), &json!([trust.entry(&shop, url)]));
+        let config = json!({"auths": {host: {"username": "robot", "password": "right"}}}).to_string();
+        lab.shelf.secret("team/notary", &[(".dockerconfigjson", config.as_bytes())]);
+        say(&lab.judge_for("team", &shop.tagged("app"), &["notary"]).await)
+    };
+    let asks = |seen: &Seen| {
+        let asked = reply(401, "").with("www-authenticate", "Basic realm=\"x\"");
+        seen.authorization().is_empty().then_some(asked)
+    };
+    let server = Shop::open(2);
+    trust.serve(&server, &[]);
+    server.only(asks);
+    let nothing_sent = |server: &Server| server.seen().iter().all(|seen| seen.authorization().is_empty());
+    assert_eq!(judge(&format!("http://{}", server.host()), &server.host()).await, "undecided unauthorized");
+    assert!(!server.server.seen().is_empty() && nothing_sent(&server.server));
+    // What is said to speak TLS is never asked without.
+    server.server.forget();
+    assert_eq!(judge(&format!("https://{}", server.host()), &server.host()).await, "undecided unreachable");
+    assert!(nothing_sent(&server.server));
+    // Nor does a server with TLS lead there: not by a redirect, not by its token service.
+    let plain = server.host();
+    let leads = [
+        Box::new(move |_: &Seen| Some(reply(307, "").with("location", format!("http://{plain}/x"))))
+            as Box<dyn Fn(&Seen) -> Option<Reply> + Send + Sync>,
+        Box::new(|seen: &Seen| {
+            let realm = format!("http://{}/token", seen.header("host").unwrap_or_default());
+            Some(reply(401, "").with("www-authenticate", format!("Bearer realm=\"{realm}\"")))
+        }),
+    ];
+    for lead in leads {
+        let secure = Secure::open(&authority, lead);
+        server.server.forget();
+        assert_eq!(judge(&secure.url(), &secure.server.host()).await, "undecided bad_answer");
+        assert!(nothing_sent(&server.server) && nothing_sent(&secure.server));
+    }
+    // Over TLS they go, unverified or not.
+    let secure = Secure::open(&authority, asks);
+    secure.serve(&trust);
+    assert_eq!(judge(&secure.url(), &secure.server.host()).await, "allowed Notary targets");
+}
+
+#[tokio::test]
 async fn g5_a_namespaced_policy_does_not_lead_to_refused_addresses() {
     let (shop, server, trust, ..) = scene();
     trust.serve(&server, &[]);
