@@ -20,7 +20,7 @@ use super::review::{self, Decision, Replace, Request};
 use super::subject::Subject;
 use super::{Admission, Answer, CONCURRENT_IMAGES, Enforcement, Question};
 use crate::telemetry::Pinning;
-use crate::verify::{Pin, clean};
+use crate::verify::{Pin, PodContext, clean};
 
 /// An answer with what the log says about it.
 struct Pins {
@@ -77,7 +77,8 @@ impl Admission {
         };
         let snapshot = self.inputs.current();
         let pull_secrets = subject.pod.pull_secrets();
-        let context = subject.context(&pull_secrets);
+        // The judge comes afterwards in any case, and remembers what is to be remembered.
+        let context = PodContext { dry_run: true, ..subject.context(&pull_secrets) };
         let distinct = subject.distinct();
         let mut pinning = Vec::with_capacity(distinct.len());
         for image in &distinct {

@@ -21,6 +21,8 @@ pub(super) struct Subject<'a> {
     pub(super) pod: PodSpec<'a>,
     /// The images that are new or changed.
     pub(super) images: Vec<NamedImage>,
+    /// The API server throws away what comes of it.
+    dry_run: bool,
 }
 
 impl<'a> Subject<'a> {
@@ -58,7 +60,7 @@ impl<'a> Subject<'a> {
         if images.len() > MAX_IMAGES {
             return Err(refused(format!("the {} names more than {MAX_IMAGES} images", kind.kind)));
         }
-        Ok(Self { namespace, shape, pod, images })
+        Ok(Self { namespace, shape, pod, images, dry_run: request.dry_run == Some(true) })
     }
 
     /// Each image once, in the order in which they first occur.
@@ -69,7 +71,8 @@ impl<'a> Subject<'a> {
 
     /// On whose behalf registries are asked.
     pub(super) fn context<'b>(&'b self, pull_secrets: &'b [String]) -> PodContext<'b> {
-        PodContext { namespace: self.namespace, pull_secrets, service_account: self.pod.service_account() }
+        let service_account = self.pod.service_account();
+        PodContext { namespace: self.namespace, pull_secrets, service_account, dry_run: self.dry_run }
     }
 }
 

@@ -17,6 +17,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
+use tracing::warn;
 
 use crate::domain::digest::hex;
 use crate::fault::{Fault, FaultKind};
@@ -24,10 +25,14 @@ use crate::fault::{Fault, FaultKind};
 /// The name of the `ConfigMap`.
 pub const ROOTS_NAME: &str = "podseal-notary-trust";
 
-/// Roots of all owners together, and of one namespace. An entry has less than a kilobyte, and a `ConfigMap` takes one
-/// megabyte.
+/// Roots of all owners together. An entry has less than a kilobyte, and a `ConfigMap` takes one megabyte.
 const MAX_ROOTS: usize = 1000;
+/// Of these for the policies of the cluster, and as many for those of all namespaces: neither takes the other's room.
+const MAX_OF_KIND: usize = MAX_ROOTS / 2;
+/// For the policies of one namespace, and as many for what its Pods are the first to bring under the cluster's.
 const MAX_OF_NAMESPACE: usize = 100;
+/// With less room than this left, the log says so.
+const LITTLE_ROOM: usize = 10;
 /// Bytes of one entry; longer ones are not kept.
 const MAX_ENTRY: usize = 900;
 /// How often a write is tried when others write at the same time.
@@ -38,6 +43,8 @@ const TRIES: usize = 5;
 pub struct RootPlace {
     /// The namespace of the policy; `None` for policies of the cluster.
     pub namespace: Option<Arc<str>>,
+    /// The namespace whose Pod is judged. It is no part of what is remembered, but a new root takes its room.
+    pub asker: Arc<str>,
     /// URL of the server.
     pub server: String,
     /// The repository's name there.
@@ -60,6 +67,9 @@ struct Entry {
     gun: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     namespace: Option<String>,
+    /// Whose Pod was the first, under policies of the cluster.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    asker: Option<String>,
     version: u64,
     sha256: String,
 }
@@ -80,6 +90,7 @@ impl RootPlace {
             server: self.server.clone(),
             gun: self.gun.clone(),
             namespace: self.namespace.as_deref().map(str::to_owned),
+            asker: self.namespace.is_none().then(|| self.asker.as_ref().to_owned()),
             version: root.version,
             sha256: root.sha256.clone(),
         }
@@ -110,6 +121,12 @@ pub trait RootMemory: Send + Sync + fmt::Debug {
 pub struct ProcessRoots(Mutex<BTreeMap<String, KnownRoot>>);
 
 impl ProcessRoots {
+    /// How many there are.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     fn get(&self, place: &RootPlace) -> Option<KnownRoot> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&place.key()).cloned()
     }
@@ -223,10 +240,19 @@ impl ClusterRoots {
             if found.as_ref() != before {
                 return Err(changed_meanwhile(place));
             }
-            insert(map.data.get_or_insert_default(), place, root)?;
+            let left = insert(map.data.get_or_insert_default(), place, root)?;
             // With the version that was read: a write in between makes this one fail.
             match self.api.replace(ROOTS_NAME, &PostParams::default(), &map).await {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    if left < LITTLE_ROOM {
+                        warn!(
+                            left,
+                            gun = place.gun,
+                            "little room is left to remember roots of trust; see {ROOTS_NAME}"
+                        );
+                    }
+                    return Ok(());
+                }
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 Err(error) => {
                     let what = format!("the ConfigMap {}/{ROOTS_NAME} cannot be written", self.namespace);
@@ -238,25 +264,37 @@ impl ClusterRoots {
     }
 }
 
-/// Puts an entry in, if there is room.
-fn insert(data: &mut BTreeMap<String, String>, place: &RootPlace, root: &KnownRoot) -> Result<(), Fault> {
-    let key = place.key();
-    let text = serde_json::to_string(&place.entry(root)).unwrap_or_default();
-    if !data.contains_key(&key) {
-        let owner = place.namespace.as_deref();
-        let same = |text: &String| {
-            owner.is_some()
-                && serde_json::from_str::<Entry>(text).is_ok_and(|entry| entry.namespace.as_deref() == owner)
-        };
-        if data.len() >= MAX_ROOTS || data.values().filter(|text| same(text)).count() >= MAX_OF_NAMESPACE {
-            return Err(full(place));
-        }
+impl Entry {
+    /// Whose room it takes: whether it is of a policy of the cluster, and a namespace.
+    fn owner(&self) -> (bool, Option<&str>) {
+        (self.namespace.is_none(), self.namespace.as_deref().or(self.asker.as_deref()))
     }
+}
+
+/// Puts an entry in, if there is room. Nothing makes room by itself: a root that is forgotten is one that anybody may
+/// replace. Gives how many more find room.
+fn insert(data: &mut BTreeMap<String, String>, place: &RootPlace, root: &KnownRoot) -> Result<usize, Fault> {
+    let (key, mut entry) = (place.key(), place.entry(root));
+    let mut left = MAX_ROOTS;
+    if let Some(old) = data.get(&key) {
+        // The room that it takes stays that of whoever was the first.
+        entry.asker = serde_json::from_str(old).ok().and_then(|old: Entry| old.asker);
+    } else {
+        let (mut of_kind, mut of_namespace) = (0, 0);
+        for other in data.values().filter_map(|text| serde_json::from_str::<Entry>(text).ok()) {
+            of_kind += usize::from(other.owner().0 == entry.owner().0);
+            of_namespace += usize::from(other.owner() == entry.owner());
+        }
+        let shares = [(MAX_ROOTS, data.len()), (MAX_OF_KIND, of_kind), (MAX_OF_NAMESPACE, of_namespace)];
+        left = shares.into_iter().map(|(most, taken)| most.saturating_sub(taken)).min().unwrap_or(0);
+        left = left.checked_sub(1).ok_or_else(|| full(place))?;
+    }
+    let text = serde_json::to_string(&entry).unwrap_or_default();
     if text.is_empty() || text.len() > MAX_ENTRY {
         return Err(Fault::new(FaultKind::Configuration, "notary: the server's URL is too long to be remembered"));
     }
     data.insert(key, text);
-    Ok(())
+    Ok(left)
 }
 
 impl RootMemory for ClusterRoots {
@@ -298,8 +336,9 @@ fn changed_meanwhile(place: &RootPlace) -> Fault {
 
 fn full(place: &RootPlace) -> Fault {
     let what = format!(
-        "no room to remember the root of trust of {}: {MAX_OF_NAMESPACE} per namespace and {MAX_ROOTS} in all; pin roots \
-         in the policy instead, or take old ones out of the ConfigMap {ROOTS_NAME}",
+        "no room to remember the root of trust of {}: {MAX_OF_NAMESPACE} per namespace, {MAX_OF_KIND} for policies of the \
+         cluster and {MAX_OF_KIND} for those of namespaces; pin roots in the policy instead, or take out of the ConfigMap \
+         {ROOTS_NAME} those that nobody uses any more",
         place.gun
     );
     Fault::new(FaultKind::TooLarge, what)
@@ -312,6 +351,7 @@ mod tests {
     fn place(namespace: Option<&str>, gun: &str) -> RootPlace {
         RootPlace {
             namespace: namespace.map(Into::into),
+            asker: namespace.unwrap_or("asker").into(),
             server: "https://notary.example/".to_owned(),
             gun: gun.to_owned(),
         }
@@ -355,10 +395,32 @@ mod tests {
         // What is there already can still be renewed.
         assert!(insert(&mut data, &place(Some("greedy"), "r.io/1"), &root(2, "b")).is_ok());
         assert!(insert(&mut data, &place(Some("other"), "r.io/1"), &root(1, "a")).is_ok());
-        for i in data.len()..MAX_ROOTS {
-            insert(&mut data, &place(None, &format!("r.io/{i}")), &root(1, "a")).unwrap();
+        // All namespaces together leave the cluster its half.
+        for i in data.len()..MAX_OF_KIND {
+            insert(&mut data, &place(Some(&format!("n{}", i / 50)), &format!("r.io/{i}")), &root(1, "a")).unwrap();
+        }
+        assert!(insert(&mut data, &place(Some("late"), "r.io/more"), &root(1, "a")).is_err());
+        for i in 0..MAX_OF_KIND {
+            let place = RootPlace { asker: format!("n{}", i / 100).into(), ..place(None, &format!("r.io/{i}")) };
+            insert(&mut data, &place, &root(1, "a")).unwrap();
         }
         assert!(insert(&mut data, &place(None, "r.io/more"), &root(1, "a")).is_err());
+        assert!(insert(&mut data, &place(None, "r.io/1"), &root(2, "b")).is_ok());
         assert!(data.values().map(String::len).sum::<usize>() < 900 << 10);
+    }
+
+    #[test]
+    fn f10_no_namespace_takes_the_room_of_others_under_a_policy_of_the_cluster() {
+        let mut data = BTreeMap::new();
+        let of = |asker: &str, gun: String| RootPlace { asker: asker.into(), ..place(None, &gun) };
+        for left in (0..MAX_OF_NAMESPACE).rev() {
+            assert_eq!(insert(&mut data, &of("greedy", format!("r.io/{left}")), &root(1, "a")), Ok(left));
+        }
+        let fault = insert(&mut data, &of("greedy", "r.io/more".to_owned()), &root(1, "a")).unwrap_err();
+        assert!(fault.message().contains("100 per namespace, 500 for policies of the cluster"), "{fault}");
+        assert!(insert(&mut data, &of("other", "r.io/more".to_owned()), &root(1, "a")).is_ok());
+        // What others renew stays in the room of the first.
+        assert!(insert(&mut data, &of("other", "r.io/1".to_owned()), &root(2, "b")).is_ok());
+        assert!(insert(&mut data, &of("greedy", "r.io/another".to_owned()), &root(1, "a")).is_err());
     }
 }

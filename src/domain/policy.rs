@@ -160,6 +160,13 @@ pub enum NotaryTrust {
     FirstUse,
 }
 
+impl NotaryCheck {
+    /// Whether trust begins with what is seen first.
+    pub fn trusts_first_use(&self) -> bool {
+        self.trust == Some(NotaryTrust::FirstUse)
+    }
+}
+
 /// How the registry of an entry is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TransportSpec {

@@ -48,6 +48,8 @@ pub(super) struct VerdictKey {
     pub credentials: [[u8; 32]; 2],
     /// The namespace, when its own credentials are among them.
     pub namespace: Option<Arc<str>>,
+    /// It is of a dry run that leaves no root of trust behind, so only other dry runs may use it.
+    pub dry_run: bool,
 }
 
 /// A verdict without faults.
@@ -123,6 +125,7 @@ mod tests {
             store: None,
             credentials: [[0; 32]; 2],
             namespace: None,
+            dry_run: false,
         }
     }
 
@@ -160,6 +163,7 @@ mod tests {
             VerdictKey { credentials: [[9; 32], [0; 32]], ..key() },
             VerdictKey { credentials: [[0; 32], [9; 32]], ..key() },
             VerdictKey { namespace: Some("ns".into()), ..key() },
+            VerdictKey { dry_run: true, ..key() },
         ];
         for other in others {
             assert!(cache.get(&other).await.is_none(), "{other:?}");

@@ -16,7 +16,7 @@ use super::pod::Credentials;
 use crate::cluster::{Freshness, SecretData};
 use crate::domain::digest::Digest;
 use crate::domain::image::{ImageRef, Repository};
-use crate::domain::policy::{CosignCheck, Entry, GpgCheck, ObjectRef, PolicyId, SignedCheck};
+use crate::domain::policy::{CosignCheck, Entry, GpgCheck, NotaryCheck, ObjectRef, PolicyId, SignedCheck};
 use crate::domain::scope::HostPattern;
 use crate::domain::verdict::{Cause, Failure, Method, Pass, Refusal, RefusalKind};
 use crate::fault::{Fault, FaultKind};
@@ -70,6 +70,8 @@ pub(super) struct Subject<'a> {
     pub(super) image: &'a ImageRef,
     pub(super) namespace: &'a str,
     pub(super) deadline: Instant,
+    /// Nothing is remembered beyond the answer.
+    pub(super) dry_run: bool,
 }
 
 /// What the methods need, ready to use.
@@ -179,6 +181,8 @@ impl Subject<'_> {
             store: store.as_ref().map(|store| store.url.to_string()),
             credentials: [scope, signatures_scope],
             namespace: (tenant && [scope, signatures_scope] != [[0; 32]; 2]).then(|| self.namespace.into()),
+            // Only where a review would leave something behind: all others share their verdicts with dry runs.
+            dry_run: self.dry_run && check.notary.as_ref().is_some_and(NotaryCheck::trusts_first_use),
         };
         let material =
             Material { access, digest, resolved, child: false, notary, cosign, root, signatures, gpg, store };
@@ -187,7 +191,10 @@ impl Subject<'_> {
 
     /// From the cache, or computed by one of those who ask at the same time.
     async fn cached(&self, key: VerdictKey, check: &SignedCheck, material: Material) -> (Judged, bool) {
-        let hit = self.verifier.verdicts.get(&key).await;
+        let mut hit = self.verifier.verdicts.get(&key).await;
+        if hit.is_none() && key.dry_run {
+            hit = self.verifier.verdicts.get(&VerdictKey { dry_run: false, ..key.clone() }).await;
+        }
         self.verifier.metrics.cache(hit.is_some());
         match hit {
             Some(verdict) => (verdict.result.clone(), true),

@@ -272,8 +272,8 @@ impl Verifier {
             let outcome = match (without_signature(&entry, image), &entry.check) {
                 (Some(outcome), _) => outcome,
                 (None, Check::Signed(check)) => {
-                    let subject =
-                        entry::Subject { verifier: self, entry: &entry, image, namespace: pod.namespace, deadline };
+                    let PodContext { namespace, dry_run, .. } = *pod;
+                    let subject = entry::Subject { verifier: self, entry: &entry, image, namespace, deadline, dry_run };
                     let (result, from_cache) = subject.judge(check, &mut credentials, &mut digests).await;
                     cached &= from_cache;
                     EntryOutcome { entry, result }

@@ -17,6 +17,9 @@ pub struct PodContext<'a> {
     pub pull_secrets: &'a [String],
     /// `spec.serviceAccountName`, `default` when absent.
     pub service_account: &'a str,
+    /// Nothing may be remembered beyond the answer, as for a dry run: a root of trust that is seen first counts for such
+    /// reviews and is not written down.
+    pub dry_run: bool,
 }
 
 /// At most so many pull secrets of one Pod are looked at.

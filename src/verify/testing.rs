@@ -169,7 +169,14 @@ impl Lab {
 
     pub(crate) async fn judge_for(&self, namespace: &str, image: &str, pull_secrets: &[&str]) -> ImageVerdict {
         let pull_secrets: Vec<_> = pull_secrets.iter().map(|&name| name.to_owned()).collect();
-        let pod = PodContext { namespace, pull_secrets: &pull_secrets, service_account: "default" };
+        let pod = PodContext { namespace, pull_secrets: &pull_secrets, service_account: "default", dry_run: false };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        self.verifier.judge(&self.inputs.current(), image, &pod, deadline).await
+    }
+
+    /// What a dry run says.
+    pub(crate) async fn rehearse(&self, namespace: &str, image: &str) -> ImageVerdict {
+        let pod = PodContext { namespace, pull_secrets: &[], service_account: "default", dry_run: true };
         let deadline = Instant::now() + Duration::from_secs(10);
         self.verifier.judge(&self.inputs.current(), image, &pod, deadline).await
     }

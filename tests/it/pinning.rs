@@ -62,7 +62,7 @@ fn webhook(podseal: &Podseal, name: &str, url: &str, scope: &str) -> String {
     format!(
         "apiVersion: admissionregistration.k8s.io/v1\nkind: MutatingWebhookConfiguration\n\
          metadata: {{name: '{name}.{label}'}}\nwebhooks:\n- name: {name}\n  admissionReviewVersions: [v1]\n  \
-         sideEffects: None\n  failurePolicy: Ignore\n  reinvocationPolicy: IfNeeded\n  timeoutSeconds: 10\n  \
+         sideEffects: NoneOnDryRun\n  failurePolicy: Ignore\n  reinvocationPolicy: IfNeeded\n  timeoutSeconds: 10\n  \
          namespaceSelector: {{matchLabels: {{podseal-under-test: {label}}}}}\n  \
          clientConfig: {{url: '{url}', caBundle: {bundle}}}\n  rules:\n  \
          - {{apiGroups: [''], apiVersions: [v1], operations: [CREATE, UPDATE], \

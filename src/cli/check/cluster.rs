@@ -197,6 +197,7 @@ impl Survey<'_> {
                 namespace: &question.namespace,
                 pull_secrets: &question.pull_secrets,
                 service_account: &question.service_account,
+                dry_run: false,
             };
             let deadline = tokio::time::Instant::now() + timeout;
             let verdict = verifier.judge(snapshot, &question.image, &context, deadline).await;

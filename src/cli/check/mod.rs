@@ -189,7 +189,8 @@ async fn judge_subject(
     }
     let pod = workload.pod_spec(shape).map_err(|e| format!("{}: {e}", subject.origin))?;
     let pull_secrets = pod.pull_secrets();
-    let context = PodContext { namespace, pull_secrets: &pull_secrets, service_account: pod.service_account() };
+    let context =
+        PodContext { namespace, pull_secrets: &pull_secrets, service_account: pod.service_account(), dry_run: false };
     for named in pod.images(None) {
         let verdict = judge.judge(&named.image, &context, Instant::now() + command.timeout).await;
         rows.push(row(&object, &named, &verdict));

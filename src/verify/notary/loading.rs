@@ -54,13 +54,12 @@ impl Loading<'_> {
 
         let collection = Collection::new(self.source.gun(), targets, delegated, skipped);
         let versions = Versions::of(&root, &timestamp, &snapshot, collection.files());
-        self.method.subject.verifier.seen.advance(self.place_of_versions(), versions)?;
-        if *self.trust == NotaryTrust::FirstUse {
-            self.remember(&root, before.as_ref()).await?;
-        }
+        // Trusted for being the first and not kept as that: it holds for this answer and no other.
+        let rehearsed = self.method.subject.dry_run && *self.trust == NotaryTrust::FirstUse && before.is_none();
+        let first = self.settle(&root, before, versions).await?;
         let ends = [root.valid_until(), timestamp.expires(), snapshot.expires()];
-        let ends = collection.files().map(Targets::expires).chain(ends).min();
-        Ok(Loaded { collection: Arc::new(collection), valid_until: ends.unwrap_or(now) })
+        let ends = collection.files().map(Targets::expires).chain(ends).chain(rehearsed.then_some(now)).min();
+        Ok(Loaded { collection: Arc::new(collection), valid_until: ends.unwrap_or(now), first })
     }
 
     /// The released role and those of listed signers, each through the roles above it. Roles that have expired or lack
@@ -138,6 +137,7 @@ impl Loading<'_> {
     pub(super) fn place(&self) -> RootPlace {
         RootPlace {
             namespace: self.method.subject.entry.policy.namespace.clone(),
+            asker: self.method.subject.namespace.into(),
             server: self.source.url().to_string(),
             gun: self.source.gun().to_owned(),
         }
@@ -145,7 +145,7 @@ impl Loading<'_> {
 
     /// Where versions are remembered: apart for every owner, server, repository and beginning of trust, so that nobody
     /// makes data look old to others.
-    fn place_of_versions(&self) -> [u8; 32] {
+    pub(super) fn place_of_versions(&self) -> [u8; 32] {
         let text = format!("{} {:?}", self.place().key(), self.trust);
         let mut place = [0; 32];
         place.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());

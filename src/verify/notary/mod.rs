@@ -4,7 +4,7 @@
 //!   root.json ─ trusted by key id, by authority, or remembered from the first time
 //!     │           └ not itself: older `<n>.root.json` back to a trusted one, and forward again, each by the one before
 //!     └► timestamp ─► snapshot ─► targets ─► targets/releases and the roles of listed signers
-//!          └► nothing older than what was seen before ─► first use remembered ─► the question about tag and digest
+//!          └► nothing older than what was seen before ─► the question about tag and digest ─► first use remembered
 //! ```
 //! "Not signed" is only what the server says by 404 to the question for the root, and trust data that is complete and
 //! does not have the tag; every other missing or late file is an obstacle.
@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::OnceCell;
 
 use self::loading::Loading;
+use self::roots::FirstRoot;
 use super::Verifier;
 use super::entry::{Material, MethodResult, Subject};
 use crate::domain::policy::{NotaryCheck, NotaryTrust};
@@ -41,10 +42,14 @@ impl Seen {
         Self(moka::sync::Cache::builder().max_capacity(MAX_SEEN).time_to_idle(SEEN).build())
     }
 
-    /// Refuses what is older than what was seen in this place before; else it is what was seen.
+    /// Refuses what is older than what was seen in this place before.
+    fn check(&self, place: [u8; 32], versions: &Versions) -> Result<(), SignatureError> {
+        versions.check(&self.0.get(&place).unwrap_or_default())
+    }
+
+    /// The same, and else it is what was seen.
     fn advance(&self, place: [u8; 32], versions: Versions) -> Result<(), SignatureError> {
-        let before = self.0.get(&place).unwrap_or_default();
-        versions.check(&before)?;
+        self.check(place, &versions)?;
         // Another review may have gone further meanwhile: the highest stays.
         self.0.entry(place).and_upsert_with(|entry| {
             let known = entry.map(moka::Entry::into_value).unwrap_or_default();
@@ -103,6 +108,8 @@ pub(super) struct Loaded {
     collection: Arc<Collection>,
     /// The earliest expiry in it.
     valid_until: SystemTime,
+    /// A root that nobody keeps yet.
+    first: Option<Arc<FirstRoot>>,
 }
 
 /// Why loading stopped.
@@ -135,11 +142,14 @@ pub(super) struct NotaryMethod<'a> {
 impl NotaryMethod<'_> {
     pub(super) async fn judge(&self) -> MethodResult {
         let loaded = self.notary.loaded.get_or_init(|| Box::pin(self.load())).await;
-        let Loaded { collection, valid_until } = loaded.as_ref().map_err(Clone::clone)?;
+        let Loaded { collection, valid_until, first } = loaded.as_ref().map_err(Clone::clone)?;
         // With a digest the tag is free text, and the manifests of an index have none.
         let image = self.subject.image;
         let tag = if self.material.child || image.digest().is_some() { None } else { image.tag() };
         let signer = collection.judge(tag, &self.material.digest, self.signers).map_err(Cause::Refused)?;
+        if let Some(first) = first {
+            first.keep(self.subject).await?;
+        }
         Ok((Pass { method: Some(Method::Notary), signer: Some(signer) }, Some(*valid_until)))
     }
 

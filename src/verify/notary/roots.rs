@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::OnceCell;
 use tracing::warn;
 
 use super::Stop;
 use super::loading::Loading;
-use crate::cluster::roots::KnownRoot;
+use crate::cluster::roots::{KnownRoot, RootPlace};
 use crate::domain::policy::NotaryTrust;
+use crate::domain::verdict::{Cause, Refusal, RefusalKind};
 use crate::fault::{Fault, FaultKind};
 use crate::signature::SignatureError;
-use crate::signature::notary::{Authorities, MAX_UNMEASURED, Pin, Root, UntrustedRoot};
+use crate::signature::notary::{Authorities, MAX_UNMEASURED, Pin, Root, UntrustedRoot, Versions};
+use crate::verify::entry::Subject;
 
 /// Versions of the root between a trusted one and the newest, at most.
 const MAX_ROTATIONS: u64 = 64;
@@ -20,6 +23,47 @@ const MAX_ROTATIONS: u64 = 64;
 pub(super) struct Trusted {
     pub(super) root: Arc<Root>,
     pub(super) before: Option<KnownRoot>,
+}
+
+/// A root that is trusted for being the first one, and not kept yet.
+#[derive(Debug)]
+pub(super) struct FirstRoot {
+    place: RootPlace,
+    root: KnownRoot,
+    /// Where its versions are kept.
+    seen: [u8; 32],
+    versions: Versions,
+    /// Once for all manifests of an index.
+    kept: OnceCell<Result<(), Cause>>,
+}
+
+impl FirstRoot {
+    /// Keeps it for all replicas, before anybody gets a verdict by it.
+    pub(super) async fn keep(&self, subject: &Subject<'_>) -> Result<(), Cause> {
+        let keep = async || {
+            remember(subject, &self.place, None, &self.root).await.map_err(Cause::Undecided)?;
+            let seen = subject.verifier.seen.advance(self.seen, self.versions.clone());
+            seen.map_err(|error| Cause::Refused(Refusal::new(RefusalKind::Invalid, error.to_string())))
+        };
+        self.kept.get_or_init(|| Box::pin(keep())).await.clone()
+    }
+}
+
+async fn remember(
+    subject: &Subject<'_>,
+    place: &RootPlace,
+    before: Option<&KnownRoot>,
+    root: &KnownRoot,
+) -> Result<(), Fault> {
+    subject.verifier.roots.remember(place, before, root, subject.deadline).await?;
+    warn!(
+        gun = place.gun,
+        server = place.server,
+        version = root.version,
+        sha256 = root.sha256,
+        "the root of trust is remembered from now on"
+    );
+    Ok(())
 }
 
 impl Loading<'_> {
@@ -137,19 +181,37 @@ impl Loading<'_> {
         Ok(Trusted { root: Arc::new(root), before: Some(known) })
     }
 
-    /// Keeps the root for all replicas before anybody gets a verdict by it.
-    pub(super) async fn remember(&self, root: &Root, before: Option<&KnownRoot>) -> Result<(), Stop> {
-        let new = KnownRoot { version: root.version(), sha256: root.fingerprint() };
-        if before == Some(&new) {
-            return Ok(());
+    /// What was verified is not to become older, and the root not to be another one, from now on.
+    ///
+    /// Of a root that is seen first nothing is kept yet: it is handed back, to be kept once an image passes by it, so that
+    /// names of repositories that somebody made up take no place. In a dry run nothing is kept of it, nor of one that
+    /// follows from the remembered one: whatever was verified counts for this review.
+    pub(super) async fn settle(
+        &self,
+        root: &Root,
+        before: Option<KnownRoot>,
+        versions: Versions,
+    ) -> Result<Option<Arc<FirstRoot>>, Stop> {
+        let Subject { verifier, dry_run, .. } = self.method.subject;
+        let seen = self.place_of_versions();
+        if *self.trust != NotaryTrust::FirstUse {
+            verifier.seen.advance(seen, versions)?;
+            return Ok(None);
         }
-        let memory = &self.method.subject.verifier.roots;
-        memory.remember(&self.place(), before, &new, self.method.subject.deadline).await?;
-        warn!(
-            gun = self.source.gun(), server = %self.source.url(), version = new.version, sha256 = new.sha256,
-            "the root of trust is remembered from now on"
-        );
-        Ok(())
+        let root = KnownRoot { version: root.version(), sha256: root.fingerprint() };
+        if *dry_run {
+            verifier.seen.check(seen, &versions)?;
+            return Ok(None);
+        }
+        if before.is_none() {
+            verifier.seen.check(seen, &versions)?;
+            return Ok(Some(Arc::new(FirstRoot { place: self.place(), root, seen, versions, kept: OnceCell::new() })));
+        }
+        verifier.seen.advance(seen, versions)?;
+        if before.as_ref() != Some(&root) {
+            remember(self.method.subject, &self.place(), before.as_ref(), &root).await?;
+        }
+        Ok(None)
     }
 
     async fn older_root(&self, version: u64) -> Result<Option<UntrustedRoot>, Stop> {

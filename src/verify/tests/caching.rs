@@ -215,7 +215,7 @@ async fn f13_a_leader_out_of_time_leaves_the_others_to_themselves() {
         }
         None
     });
-    let pod = PodContext { namespace: "team", pull_secrets: &[], service_account: "default" };
+    let pod = PodContext { namespace: "team", pull_secrets: &[], service_account: "default", dry_run: false };
     let snapshot = s.lab.inputs.current();
     let judge = |time| s.lab.verifier.judge(&snapshot, &s.pinned, &pod, Instant::now() + time);
     let (leader, follower) = tokio::join!(judge(Duration::from_millis(700)), async {

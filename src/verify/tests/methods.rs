@@ -285,7 +285,8 @@ async fn h4_an_entry_that_only_warns_still_only_warns_when_time_runs_out() {
     shop.legacy("app", &digest, &[cosign.legacy(&digest, "a")]);
     shop.on(&format!("/v2/app/manifests/sha256-{}.sig", digest.hex()), |_| Reply::Drip);
     shop.on(&format!("/v2/app/referrers/{digest}"), |_| Reply::Drip);
-    let pod = crate::verify::PodContext { namespace: "team", pull_secrets: &[], service_account: "default" };
+    let pod =
+        crate::verify::PodContext { namespace: "team", pull_secrets: &[], service_account: "default", dry_run: false };
     for (action, verdict, warned) in
         [("Warn", "allowed", 1), ("Audit", "allowed", 0), ("Enforce", "undecided timeout", 0)]
     {

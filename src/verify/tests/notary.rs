@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::cluster::roots::ProcessRoots;
 use crate::domain::digest::Digest;
@@ -12,8 +14,8 @@ use crate::signature::notary::testing::{
 };
 use crate::source::SourceConfig;
 use crate::source::testing::{Authority, Reply, Seen, Server, basic, reply};
-use crate::verify::VerifyConfig;
 use crate::verify::testing::{CosignKey, GpgKey, IMAGE_TYPE, INDEX_TYPE, Lab, Shop, say, text};
+use crate::verify::{Pin, PodContext, VerifyConfig};
 
 /// Trust data of one repository, and where it is served.
 struct Trust {
@@ -411,6 +413,72 @@ async fn e20_the_first_root_is_remembered_and_another_one_refused() {
     // And the one before it does not come back.
     server.files.lock().unwrap().insert(trust.path("root.json"), old);
     assert_eq!(short(&say().await), "denied InvalidSignature");
+}
+
+/// A registry with `app:1`, a server over TLS that releases it, and a judge who trusts what he sees first.
+struct FirstUse {
+    shop: Shop,
+    server: Secure,
+    trust: Trust,
+    digest: Digest,
+    memory: Arc<ProcessRoots>,
+    lab: Lab,
+}
+
+impl FirstUse {
+    fn new() -> Self {
+        let (shop, authority) = (Shop::open(1), Authority::new());
+        let server = Secure::open(&authority, |_| None);
+        let digest = shop.image("app", "x");
+        let trust = Trust { version: 2, ..Trust::new(&shop, "app").release("1", &digest) };
+        server.serve(&trust);
+        let memory = Arc::new(ProcessRoots::default());
+        let lab = Lab::remembering(memory.clone());
+        lab.shelf.secret("team/tls", &[("ca.crt", &authority.pem())]);
+        let entry = json!({
+            "registry": shop.host(), "signCheck": true, "insecure": true, "caRef": "k8s://team/tls",
+            "notary": server.url(), "notaryTrust": {"firstUse": true},
+        });
+        lab.govern(Some("team"), &json!([entry]));
+        Self { shop, server, trust, digest, memory, lab }
+    }
+}
+
+#[tokio::test]
+async fn e20_a_dry_run_trusts_what_it_sees_first_and_remembers_nothing() {
+    let FirstUse { shop, server, trust, digest, memory, lab } = FirstUse::new();
+    let image = shop.tagged("app");
+    assert_eq!(say(&lab.rehearse("team", &image).await), "allowed Notary targets");
+    assert!(!lab.rehearse("team", &image).await.cached, "nothing rests on it");
+    let pod = PodContext { namespace: "team", pull_secrets: &[], service_account: "default", dry_run: true };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let pin = lab.verifier.pin(&lab.inputs.current(), &image, &pod, deadline).await;
+    assert_eq!(pin, Pin::Pinned(format!("{image}@{digest}")));
+    assert_eq!(memory.count(), 0);
+    // So another root, of lower versions even, is still the first one, and no verdict of a dry run stands in its way.
+    let older = Trust::new(&shop, "app").release("1", &digest);
+    server.serve(&older);
+    let verdict = lab.judge("team", &image).await;
+    assert_eq!((say(&verdict).as_str(), verdict.cached), ("allowed Notary targets", false));
+    assert_eq!(memory.count(), 1);
+    // What is remembered holds for dry runs, too: verdicts by it serve them, and no other root is trusted.
+    let other = shop.pinned("app", &digest);
+    server.serve(&trust);
+    assert_eq!(say(&lab.rehearse("team", &other).await), "denied InvalidSignature");
+    server.serve(&older);
+    assert_eq!(say(&lab.judge("team", &format!("{}/app:2@{digest}", shop.host())).await), "allowed Notary targets");
+}
+
+#[tokio::test]
+async fn f10_only_an_image_that_passes_has_a_root_remembered() {
+    let FirstUse { shop, memory, lab, digest, .. } = FirstUse::new();
+    // Neither a digest that nobody released nor a repository without trust data.
+    let made_up = Digest::sha256(b"made up");
+    assert_eq!(lab.say("team", &shop.pinned("app", &made_up)).await, "denied Unsigned");
+    assert_eq!(lab.say("team", &shop.pinned("none", &made_up)).await, "denied Unsigned");
+    assert_eq!(memory.count(), 0);
+    assert_eq!(lab.say("team", &shop.pinned("app", &digest)).await, "allowed Notary targets");
+    assert_eq!(memory.count(), 1);
 }
 
 #[tokio::test]

@@ -224,7 +224,7 @@ async fn g5_a_namespaced_policy_leads_to_no_refused_address_and_a_cluster_policy
 async fn i3_i15_policies_that_are_not_known_decide_nothing_but_the_whitelist_still_does() {
     let lab = Lab::new();
     lab.whitelist("listed.invalid/*", "listed");
-    let pod = PodContext { namespace: "team", pull_secrets: &[], service_account: "default" };
+    let pod = PodContext { namespace: "team", pull_secrets: &[], service_account: "default", dry_run: false };
     let deadline = || tokio::time::Instant::now() + Duration::from_secs(5);
     for source in [Source::ClusterPolicies, Source::NamespacedPolicies] {
         lab.inputs.set_synced(source, false);
@@ -263,7 +263,7 @@ async fn h4_e36_a_registry_that_does_not_answer_is_a_denial_in_time() {
         std::thread::sleep(Duration::from_secs(8));
         None
     });
-    let pod = PodContext { namespace: "team", pull_secrets: &[], service_account: "default" };
+    let pod = PodContext { namespace: "team", pull_secrets: &[], service_account: "default", dry_run: false };
     let started = Instant::now();
     let deadline = tokio::time::Instant::now() + Duration::from_millis(500);
     let verdict = lab.verifier.judge(&lab.inputs.current(), &shop.tagged("app"), &pod, deadline).await;

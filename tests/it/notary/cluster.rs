@@ -169,6 +169,15 @@ fn e20_the_first_root_is_remembered_by_all_replicas_and_another_one_refused() {
         let map: Value = serde_json::from_str(&cluster.kubectl(&read).succeeded().stdout).unwrap();
         map["data"].as_object().cloned().unwrap_or_default()
     };
+    // Neither a dry run nor the question for pins leaves anything behind.
+    let review = Review::pod(&namespace.name).container("a", &image.tagged());
+    let mut dry = review.clone();
+    dry.json["request"]["dryRun"] = true.into();
+    let answer = first.review(&dry);
+    assert!(answer.allowed, "{}", answer.message);
+    let pins = first.post("/mutate", review.json.to_string().into_bytes());
+    let pins: Value = serde_json::from_slice(&pins.body).unwrap();
+    assert_eq!(pins["response"]["patchType"], "JSONPatch", "{pins}");
     assert!(remembered().is_empty());
     let answer = judge(&first);
     assert!(answer.allowed, "{}", answer.message);
