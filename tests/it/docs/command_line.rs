@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{blocks, read, rows, section};
 use crate::support::podseal::podseal;
+use crate::support::scratch;
 use crate::support::text::assert_text;
 
 crate::tests! {
@@ -19,6 +20,7 @@ crate::tests! {
     every_reason_of_a_policys_status_is_documented,
     the_example_of_check_prints_what_is_shown,
     the_json_of_check_is_as_shown,
+    the_entries_of_the_page_on_signing_are_taken_without_a_warning,
 }
 
 const COMMON: [&str; 3] = ["--help", "--version", "--verbose"];
@@ -172,4 +174,25 @@ fn the_json_of_check_is_as_shown() {
     let mut found: Value = serde_json::from_str(&ran.stdout).unwrap();
     found["images"][0]["messages"] = serde_json::json!(["…"]);
     assert_eq!(shown, found);
+}
+
+fn the_entries_of_the_page_on_signing_are_taken_without_a_warning() {
+    let page = read("docs/signing.md");
+    let entries: Vec<_> = blocks(&page).into_iter().filter(|(_, block)| block.starts_with("  - registry: ")).collect();
+    assert!(entries.len() > 3, "{entries:?}");
+    let file = scratch::folder("signing").join("policy.yaml");
+    let check = |entry: &str| {
+        let header =
+            "apiVersion: tmax.io/v1\nkind: ClusterRegistrySecurityPolicy\nmetadata: {name: p}\nspec:\n  registries:";
+        std::fs::write(&file, format!("{header}\n{entry}\n")).unwrap();
+        podseal(&["check", "--policy", file.to_str().unwrap(), "--image", "elsewhere.invalid/x:1"])
+    };
+    for (_, entry) in &entries {
+        let ran = check(entry);
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(1), ""), "{entry}\n{ran}");
+    }
+    // Warnings would be seen.
+    let (_, notary) = entries.iter().find(|(_, entry)| entry.contains("notaryTrust:")).expect("one with Notary");
+    let without = notary.split("    notaryTrust:").next().unwrap();
+    assert!(check(without).stderr.contains("notary"), "{}", check(without));
 }
