@@ -163,7 +163,7 @@ pub(super) struct ConvertCommand {
     #[arg(long, value_name = "DIR", requires = "policy")]
     pub(super) registries_d: Option<PathBuf>,
     /// Name of the policy that is made, and beginning of the names of its Secrets
-    #[arg(long, value_name = "NAME", default_value = "containers-policy", value_parser = name())]
+    #[arg(long, value_name = "NAME", default_value = "containers-policy", value_parser = object_name)]
     pub(super) name: String,
     /// Files or directories of policies, and the Secrets and ConfigMaps that they name
     #[arg(short, long, value_name = "FILE_OR_DIR", num_args = 1..)]
@@ -438,6 +438,21 @@ pub(super) struct CheckCommand {
 /// A name: of a namespace, for example.
 fn name() -> NonEmptyStringValueParser {
     NonEmptyStringValueParser::new()
+}
+
+/// A name of objects, to which endings are put: an RFC 1123 subdomain with room for them.
+fn object_name(text: &str) -> Result<String, String> {
+    let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let part = |part: &str| {
+        part.bytes().all(|byte| alphanumeric(byte) || byte == b'-')
+            && !part.is_empty()
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+    };
+    if text.len() <= 200 && text.split('.').all(part) {
+        return Ok(text.to_owned());
+    }
+    Err("expected a name of Kubernetes objects: at most 200 lower-case letters, digits, - and .".to_owned())
 }
 
 /// A number of things of which there must be one at least, for anything to happen at all.

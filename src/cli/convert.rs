@@ -25,12 +25,19 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(super) fn run(command: &ConvertCommand, verbose: u8) -> ExitCode {
     let _logs = serve::logs(LogFormat::Text, verbose, "error");
+    let wrong = match command.to {
+        Target::Policies => command.policy.is_none().then_some("give the policy.json with --policy"),
+        Target::Containers if command.filename.is_empty() && !command.cluster => {
+            Some("give the policies with -f, or --cluster")
+        }
+        Target::Containers => command.out.is_none().then_some("give a new directory with --out"),
+    };
+    if let Some(wrong) = wrong {
+        complain(wrong);
+        return ExitCode::from(USAGE);
+    }
     let done = match command.to {
         Target::Policies => into_policies(command),
-        Target::Containers if command.filename.is_empty() && !command.cluster => {
-            complain("give the policies with -f, or --cluster");
-            return ExitCode::from(USAGE);
-        }
         Target::Containers => runtime().and_then(|runtime| runtime.block_on(from_policies(command))),
     };
     match done {
@@ -45,7 +52,7 @@ pub(super) fn run(command: &ConvertCommand, verbose: u8) -> ExitCode {
 fn into_policies(command: &ConvertCommand) -> Result<(), String> {
     let Some(file) = &command.policy else { return Err("--policy is missing".to_owned()) };
     let policy = ContainersPolicy::load(file).map_err(|error| error.to_string())?;
-    let registries_d = command.registries_d.as_deref().map(RegistriesD::load).transpose()?;
+    let registries_d = command.registries_d.as_deref().map(RegistriesD::load_as_written).transpose()?;
     let naming = Naming { policy: command.name.clone(), namespace: command.access.own_namespace.clone() };
     let converted = convert(&policy, registries_d.as_ref(), &naming)?;
     let mut text = format!("# Made by podseal convert of {}.\n", one_line(&file.display().to_string()));
@@ -92,20 +99,37 @@ async fn of_cluster(command: &ConvertCommand) -> Result<Found, String> {
     Ok((policies, Arc::new(RemoteObjects::new(client, "", Arc::new(ArcSwapOption::empty())))))
 }
 
-/// Writes everything into a directory that is new or empty, so that nothing old stays among it.
+/// Writes everything into a directory that is new or empty, so that nothing old stays among it. It appears there when all
+/// of it is written, so that no part of it is taken for the whole.
 fn write(out: &Path, node_keys: &Path, files: &NodeFiles) -> Result<(), String> {
     let named = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     std::fs::create_dir_all(out).map_err(|e| named(out, &e))?;
     if std::fs::read_dir(out).map_err(|e| named(out, &e))?.next().is_some() {
         return Err(named(out, &"not empty: give a new directory"));
     }
-    let keys = out.join(node_keys.file_name().unwrap_or_else(|| "podseal".as_ref()));
-    let registries_d = out.join("registries.d");
+    // Beside it, for a directory takes the place of an empty one only within a file system.
+    let place = out.canonicalize().map_err(|e| named(out, &e))?;
+    let name = place.file_name().unwrap_or_default().to_string_lossy();
+    let beside = place.with_file_name(format!(".{name}.{}", std::process::id()));
+    std::fs::create_dir(&beside).map_err(|e| named(&beside, &e))?;
+    let done =
+        fill(&beside, node_keys, files).and_then(|()| std::fs::rename(&beside, &place).map_err(|e| named(out, &e)));
+    if done.is_err() {
+        // What is left behind has a name that nothing reads.
+        let _ = std::fs::remove_dir_all(&beside);
+    }
+    done
+}
+
+fn fill(folder: &Path, node_keys: &Path, files: &NodeFiles) -> Result<(), String> {
+    let named = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let keys = folder.join(node_keys.file_name().unwrap_or_else(|| "podseal".as_ref()));
+    let registries_d = folder.join("registries.d");
     for folder in [&keys, &registries_d] {
         std::fs::create_dir(folder).map_err(|e| named(folder, &e))?;
     }
     let mut all = vec![
-        (out.join("policy.json"), files.policy.as_bytes()),
+        (folder.join("policy.json"), files.policy.as_bytes()),
         (registries_d.join("podseal.yaml"), files.registries_d.as_bytes()),
     ];
     all.extend(files.keys.iter().map(|(name, content)| (keys.join(name), content.as_slice())));

@@ -57,7 +57,8 @@ pub async fn node_files(
     now: SystemTime,
     deadline: Instant,
 ) -> Result<NodeFiles, String> {
-    let mut files = Making { material: Material::new(node, now), cells: BTreeMap::new(), notes: Vec::new() };
+    let mut files =
+        Making { material: Material::new(node, now), cells: BTreeMap::new(), wide: Vec::new(), notes: Vec::new() };
     let mut entries: Vec<_> = Vec::new();
     for policy in policies {
         if policy.id.namespace.is_none() {
@@ -84,6 +85,7 @@ pub async fn node_files(
         files.entry(entry, &sources);
     }
     files.domains();
+    files.spellings();
     Ok(files.finish())
 }
 
@@ -91,11 +93,13 @@ struct Making<'a> {
     material: Material<'a>,
     /// By scope as policy.json has it; `""` is the transport's default.
     cells: BTreeMap<String, Cell>,
+    /// The entries for domains and for `*`, with what became of each.
+    wide: Vec<(&'a Entry, Made)>,
     notes: Vec<String>,
 }
 
-impl Making<'_> {
-    fn entry(&mut self, entry: &Entry, sources: &Sources) {
+impl<'a> Making<'a> {
+    fn entry(&mut self, entry: &'a Entry, sources: &Sources) {
         let made = match (&entry.check, entry.action) {
             (Check::Broken(why), _) => Made::never(format!("the entry cannot be read ({why})")),
             (_, Action::Warn | Action::Audit) => {
@@ -112,13 +116,16 @@ impl Making<'_> {
             notes.push(format!("rejected on nodes: {why}"));
         }
         self.notes.extend(notes.into_iter().map(|note| format!("{entry} ({}): {note}", entry.scope)));
-        for scope in self.scopes(entry) {
+        for scope in Self::scopes(entry) {
             self.add(&scope, &made, entry);
+        }
+        if !matches!(entry.scope.host, HostPattern::Exact(_)) {
+            self.wide.push((entry, made));
         }
     }
 
     /// The scopes that cover what the entry does.
-    fn scopes(&mut self, entry: &Entry) -> Vec<String> {
+    fn scopes(entry: &Entry) -> Vec<String> {
         let Scope { host, path } = &entry.scope;
         match host {
             HostPattern::Any => vec![String::new()],
@@ -129,14 +136,8 @@ impl Making<'_> {
             }
             HostPattern::Exact(host) => vec![format!("{host}/{path}")],
             HostPattern::Suffix(domain) => {
-                let bare = domain.split(':').next().unwrap_or(domain);
-                if !path.is_empty() || bare != &**domain {
-                    self.notes.push(format!(
-                        "{entry} ({}): nodes know domains without port and path alone: asked for on all of *.{bare}",
-                        entry.scope
-                    ));
-                }
-                vec![format!("*.{bare}")]
+                // Nodes know domains without port and path alone.
+                vec![format!("*.{}", without_port(domain))]
             }
         }
     }
@@ -162,19 +163,72 @@ impl Making<'_> {
         }
     }
 
-    /// A domain covers hosts with any port on nodes, and in policies hosts without one.
+    /// A domain covers all of its hosts on nodes, with any port and path. So it gets what the entries for wider domains and
+    /// for `*` ask for besides, as far as policies hold some of these hosts to them.
     fn domains(&mut self) {
-        let accepts = |cell: &Cell| cell.requirements.iter().all(|r| r["type"] == "insecureAcceptAnything");
-        let everything = self.cells.get("").is_some_and(accepts);
-        for (scope, cell) in self.cells.iter_mut().filter(|(scope, _)| scope.starts_with("*.")) {
-            if accepts(cell) && !everything {
-                cell.requirements.push(json!({"type": "reject"}));
-                self.notes.push(format!(
-                    "{scope}: on nodes it covers hosts with a port, too, which no entry accepts: rejected; name the hosts"
-                ));
-            } else if !accepts(cell) {
-                self.notes.push(format!("{scope}: on nodes it covers hosts with a port, too"));
+        let wide = std::mem::take(&mut self.wide);
+        let domains: Vec<_> =
+            self.cells.keys().filter_map(|scope| scope.strip_prefix("*.").map(str::to_owned)).collect();
+        for domain in domains {
+            self.domain(&domain, &wide);
+        }
+    }
+
+    fn domain(&mut self, domain: &str, wide: &[(&Entry, Made)]) {
+        let scope = format!("*.{domain}");
+        let before = self.cells.get(&scope).map_or(0, |cell| cell.requirements.len());
+        // Whether some hosts without port, and some with one, fall to something wider.
+        let mut rest = !wide.iter().any(|(entry, _)| is_whole(entry, domain));
+        let mut level = domain;
+        while let Some((_, above)) = level.split_once('.') {
+            level = above;
+            for (entry, made) in wide.iter().filter(|(entry, _)| domain_of(entry) == Some(level)) {
+                if rest || has_port(entry) {
+                    self.add(&scope, made, entry);
+                }
             }
+            rest = rest && !wide.iter().any(|(entry, _)| is_whole(entry, level));
+        }
+        let everything: Vec<_> = wide.iter().filter(|(entry, _)| entry.scope.host == HostPattern::Any).collect();
+        // Nothing covers them, or what does lets nothing pass.
+        let denied = everything.is_empty() || everything.iter().any(|(_, made)| made.never.is_some());
+        if rest || !denied {
+            for (entry, made) in &everything {
+                self.add(&scope, made, entry);
+            }
+        }
+        let Some(cell) = self.cells.get_mut(&scope) else { return };
+        let accepts = cell.requirements.iter().all(|r| r["type"] == "insecureAcceptAnything");
+        if denied && (rest || accepts) {
+            cell.requirements.push(json!({"type": "reject"}));
+            let hosts = if rest { "ports and paths" } else { "hosts with a port" };
+            self.notes.push(format!(
+                "{scope}: on nodes it covers {hosts}, too, that no entry accepts: rejected; name the hosts, or add an entry for \
+                 all of {scope}"
+            ));
+        } else if denied {
+            self.notes.push(format!(
+                "{scope}: weaker on nodes: on nodes it covers hosts with a port, too, which policies deny: name the hosts"
+            ));
+        } else if cell.requirements.len() > before {
+            self.notes.push(format!(
+                "{scope}: on nodes it covers hosts with every port and path: asked for besides is what wider entries ask for \
+                 there; name the hosts to have them apart"
+            ));
+        }
+    }
+
+    /// Nodes choose scopes by the host as it is written, so that another way to write it is a way round a scope.
+    fn spellings(&mut self) {
+        let wide = |scope: &str| scope.is_empty() || scope.starts_with("*.");
+        let Some((_, one)) = self.cells.iter().find(|(scope, _)| wide(scope)) else { return };
+        let same = |cell: &Cell| cell.requirements == one.requirements && cell.store == one.store;
+        if !self.cells.values().all(same) {
+            self.notes.push(
+                "weaker on nodes: nodes compare hosts as they are written, so that REG.EXAMPLE/app falls to a wider scope than \
+                 reg.example, and registry-1.docker.io to a wider one than docker.io; admission holds both to the same"
+                    .to_owned(),
+            );
         }
     }
 
@@ -206,6 +260,25 @@ impl Making<'_> {
         }
         NodeFiles { policy: format!("{policy:#}\n"), registries_d, keys: self.material.into_files(), notes }
     }
+}
+
+/// `domain[:port]` without the port.
+fn without_port(domain: &str) -> &str {
+    domain.split(':').next().unwrap_or(domain)
+}
+
+/// The domain that an entry is for, without port.
+fn domain_of(entry: &Entry) -> Option<&str> {
+    if let HostPattern::Suffix(domain) = &entry.scope.host { Some(without_port(domain)) } else { None }
+}
+
+fn has_port(entry: &Entry) -> bool {
+    matches!(&entry.scope.host, HostPattern::Suffix(domain) if domain.contains(':'))
+}
+
+/// Whether the entry covers all hosts of the domain that have no port.
+fn is_whole(entry: &Entry, domain: &str) -> bool {
+    entry.scope.path.is_empty() && !has_port(entry) && domain_of(entry) == Some(domain)
 }
 
 impl Cell {

@@ -19,6 +19,7 @@ use serde_json::{Map, Value};
 use super::policy::{ContainersPolicy, Requirement, place};
 use super::rule::{Kind, Rule, SignedRule, rule};
 use crate::api::{ClusterRegistrySecurityPolicy, ClusterRegistrySecurityPolicySpec, RegistryEntry};
+use crate::domain::image::Repository;
 use crate::domain::scope::{HostPattern, Scope};
 use crate::source::lookaside::StoreUrl;
 use crate::source::registries_d::RegistriesD;
@@ -54,8 +55,10 @@ pub fn convert(
         Builder { policy, registries_d, naming, notes: Vec::new(), objects: Vec::new(), wanted: BTreeMap::new() };
     builder.scopes();
     builder.versions();
-    builder.official_images();
     builder.stores();
+    // After the stores, which add entries that cover official images as well.
+    builder.official_images();
+    builder.spellings();
     builder.build()
 }
 
@@ -76,7 +79,7 @@ enum Object {
     TrustRoot(String),
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
     fn note(&mut self, note: String) {
         if !self.notes.contains(&note) {
             self.notes.push(note);
@@ -88,12 +91,12 @@ impl Builder<'_> {
         let policy = self.policy;
         for (scope, list) in policy.docker.iter().filter(|(scope, _)| !scope.is_empty() && repository(scope).is_none())
         {
-            match normal(scope) {
-                Some(normal) => {
-                    // Two texts for one host: both count.
-                    self.wanted.entry(normal).or_default().extend(list);
+            match Spelling::of(scope) {
+                Spelling::Normal => self.wanted.entry(scope.clone()).or_default().extend(list),
+                Spelling::Other(normal) => self.spelled(scope, &normal, list),
+                Spelling::NoImage => {
+                    self.note(format!("{}: no image of a registry has such a name: left out", place(scope)));
                 }
-                None => self.note(format!("{}: no image of a registry has such a name: left out", place(scope))),
             }
         }
         for transport in &policy.others {
@@ -107,9 +110,16 @@ impl Builder<'_> {
         for (scope, list) in &policy.docker {
             let Some(name) = repository(scope) else { continue };
             let at = place(scope);
-            let Some(normal) = normal(name) else {
-                self.note(format!("{at}: no image of a registry has such a name: left out"));
-                continue;
+            let normal = match Spelling::of(name) {
+                Spelling::Normal => name.to_owned(),
+                Spelling::Other(normal) => {
+                    self.spelled(scope, &normal, list);
+                    continue;
+                }
+                Spelling::NoImage => {
+                    self.note(format!("{at}: no image of a registry has such a name: left out"));
+                    continue;
+                }
             };
             if list.iter().all(|requirement| *requirement == Requirement::AcceptAnything) {
                 self.note(format!(
@@ -126,6 +136,37 @@ impl Builder<'_> {
         }
     }
 
+    /// Nodes compare hosts as they are written, and policies in normal form: what such a scope asks for is asked for besides
+    /// what images in normal form need.
+    fn spelled(&mut self, scope: &str, normal: &str, list: &'a [Requirement]) {
+        let at = place(scope);
+        if list.iter().all(|requirement| *requirement == Requirement::AcceptAnything) {
+            self.note(format!(
+                "{at}: on nodes it is for images whose host is written like that alone, and policies know one way to write a \
+                 host: left out, so that they need what {normal} needs"
+            ));
+            return;
+        }
+        let inherited = self.policy.requirements_of(normal).1;
+        self.wanted.entry(normal.to_owned()).or_insert_with(|| inherited.iter().collect()).extend(list);
+        self.note(format!(
+            "{at}: on nodes it is for images whose host is written like that alone, and policies know one way to write a host: \
+             asked for in {normal}, besides what is asked for there"
+        ));
+    }
+
+    /// An image whose host is written in another way than in a scope falls to something wider on nodes.
+    fn spellings(&mut self) {
+        let default: Vec<_> = self.policy.requirements_of("").1.iter().collect();
+        if self.wanted.iter().any(|(scope, list)| *list != default || self.places(scope) != self.places("")) {
+            self.note(
+                "nodes compare hosts as they are written, so that there REG.EXAMPLE/app falls to what is wider than the scope \
+                 reg.example; policies hold it to the entry for reg.example, as they hold registry-1.docker.io to docker.io"
+                    .to_owned(),
+            );
+        }
+    }
+
     /// An entry for docker.io/NAME covers the official image docker.io/library/NAME, too, which a scope does not.
     fn official_images(&mut self) {
         let single =
@@ -133,12 +174,21 @@ impl Builder<'_> {
         let singles: Vec<_> =
             self.wanted.iter().filter_map(|(scope, list)| Some((single(scope)?, list.clone()))).collect();
         for (name, list) in singles {
-            let scope = format!("docker.io/library/{name}");
-            let inherited: Vec<_> = self.policy.requirements_of(&scope).1.iter().collect();
-            if inherited != list {
-                self.wanted.entry(scope).or_insert(inherited);
+            let (short, official) = (format!("docker.io/{name}"), format!("docker.io/library/{name}"));
+            let inherited: Vec<_> = self.policy.requirements_of(&official).1.iter().collect();
+            if inherited != list || self.places(&short) != self.places(&official) {
+                self.wanted.entry(official.clone()).or_insert(inherited);
+                self.note(format!(
+                    "{short}: its entry covers the official image {official}, too, which the scope does not: what either asks \
+                     for is asked for there"
+                ));
             }
         }
+    }
+
+    /// Where nodes look for signatures of a scope: the store, and whether sigstore signatures beside the image count.
+    fn places(&self, scope: &str) -> Option<(Option<&StoreUrl>, bool)> {
+        self.registries_d.map(|files| (files.lookaside_of(scope), files.sigstore_attachments_of(scope)))
     }
 
     /// Where registries.d says another store, there must be an entry that names it.
@@ -151,10 +201,19 @@ impl Builder<'_> {
                 ));
                 continue;
             }
+            match Spelling::of(&scope) {
+                Spelling::Normal => {}
+                Spelling::Other(_) => {
+                    self.note(format!(
+                        "registries.d, {scope}: on nodes it is for images whose host is written like that alone: left out"
+                    ));
+                    continue;
+                }
+                Spelling::NoImage => continue,
+            }
             let list = self.policy.requirements_of(&scope).1;
-            let signed = list.iter().any(|r| matches!(r, Requirement::SignedBy(_) | Requirement::Sigstore(_)));
-            if let (Some(normal), true) = (normal(&scope), signed) {
-                self.wanted.entry(normal).or_insert_with(|| list.iter().collect());
+            if list.iter().any(|r| matches!(r, Requirement::SignedBy(_) | Requirement::Sigstore(_))) {
+                self.wanted.entry(scope).or_insert_with(|| list.iter().collect());
             }
         }
     }
@@ -168,9 +227,8 @@ impl Builder<'_> {
         let mut written = Vec::new();
         for (scope, list) in std::mem::take(&mut self.wanted) {
             let rules = self.rules(&scope, &list)?;
-            let never = rules.iter().find_map(|rule| if let Rule::Never(why) = rule { Some(why) } else { None });
-            if let Some(why) = never {
-                rejected.push((scope, why.clone()));
+            if let Some(why) = rules.iter().find_map(Rule::never) {
+                rejected.push((scope, why.to_owned()));
             } else {
                 entries.extend(self.entries(&scope, &rules)?);
                 written.push(scope);
@@ -193,17 +251,17 @@ impl Builder<'_> {
     fn default(&mut self) -> Result<Option<Rules>, String> {
         let list: Vec<_> = self.policy.requirements_of("").1.iter().collect();
         let rules = self.rules("", &list)?;
-        if rules.iter().any(|rule| matches!(rule, Rule::Never(_))) {
-            self.note(
-                "the default rejects: what no entry names is denied. Policies of namespaces can name further registries, \
-                 unless podseal runs with --restrict-namespaces"
-                    .to_owned(),
-            );
+        if let Some(why) = rules.iter().find_map(Rule::never) {
+            self.note(format!(
+                "the default rejects ({why}): what no entry names is denied. Policies of namespaces can name further \
+                 registries, unless podseal runs with --restrict-namespaces"
+            ));
             return Ok(None);
         }
         // *.domain covers hosts with any port there, and without a port here; the others fall to `*`.
         let weaker = self.wanted.iter().find(|(scope, wanted)| {
-            scope.starts_with("*.") && **wanted != list && wanted.iter().any(|r| **r != Requirement::AcceptAnything)
+            let differs = **wanted != list || self.places(scope) != self.places("");
+            scope.starts_with("*.") && differs && wanted.iter().any(|r| **r != Requirement::AcceptAnything)
         });
         if let Some((scope, _)) = weaker {
             let note = format!(
@@ -224,14 +282,20 @@ impl Builder<'_> {
     }
 
     fn rules(&self, scope: &str, list: &[&Requirement]) -> Result<Rules, String> {
-        let attachments = self.registries_d.is_none_or(|registries_d| registries_d.sigstore_attachments_of(scope));
+        let unseen = match self.registries_d {
+            None => Some(
+                "no --registries-d was given, and nodes find sigstore signatures only where registries.d says \
+                 use-sigstore-attachments: true: give it",
+            ),
+            Some(files) if !files.sigstore_attachments_of(scope) => {
+                Some("registries.d does not say use-sigstore-attachments: true for it, so that nodes find no signature")
+            }
+            Some(_) => None,
+        };
         list.iter()
-            .map(|requirement| match rule(requirement)? {
-                Rule::Signed(signed) if signed.kind == Kind::Sigstore && !attachments => Ok(Rule::Never(
-                    "registries.d does not say use-sigstore-attachments: true for it, so that nodes find no signature"
-                        .to_owned(),
-                )),
-                other => Ok(other),
+            .map(|requirement| match (rule(requirement)?, unseen) {
+                (Rule::Signed(signed), Some(why)) if signed.kind == Kind::Sigstore => Ok(Rule::Never(why.to_owned())),
+                (other, _) => Ok(other),
             })
             .collect()
     }
@@ -355,28 +419,44 @@ fn repository(scope: &str) -> Option<&str> {
     scope.get(last..)?.find(':').and_then(|colon| scope.get(..last + colon))
 }
 
-/// A scope as an entry has it; `None` for one that covers no image.
-fn normal(scope: &str) -> Option<String> {
-    let lower = match scope.split_once('/') {
-        Some((host, path)) => format!("{}/{path}", host.to_ascii_lowercase()),
-        None => scope.to_ascii_lowercase(),
-    };
-    let (parsed, _) = Scope::parse(&lower).ok()?;
-    let named = match &parsed.host {
-        HostPattern::Exact(host) => host.contains(['.', ':']) || &**host == "localhost",
-        // Domains there have neither path nor port.
-        HostPattern::Suffix(domain) => parsed.path.is_empty() && !domain.contains(':'),
-        HostPattern::Any => false,
-    };
-    (named && parsed.to_string() == lower).then_some(lower)
+/// How a scope is written.
+enum Spelling {
+    /// As in an entry, and as in the normal form of images.
+    Normal,
+    /// It covers images whose normal form is another one, which is this.
+    Other(String),
+    /// No image of a registry is in it.
+    NoImage,
 }
 
-/// Whether the first scope covers the second one.
-fn covers(scope: &str, other: &str) -> bool {
-    let host = other.split('/').next().unwrap_or(other);
-    if let Some(domain) = scope.strip_prefix("*.") {
-        return !host.contains(':') && host.strip_suffix(domain).is_some_and(|labels| labels.ends_with('.'));
+impl Spelling {
+    fn of(scope: &str) -> Self {
+        let Ok((parsed, _)) = Scope::parse(scope) else { return Self::NoImage };
+        let named = match &parsed.host {
+            HostPattern::Exact(host) => host.contains(['.', ':']) || &**host == "localhost",
+            // Domains there have neither path nor port.
+            HostPattern::Suffix(domain) => parsed.path.is_empty() && !domain.contains(':'),
+            HostPattern::Any => false,
+        };
+        let normal = parsed.to_string();
+        match named {
+            true if normal == scope => Self::Normal,
+            true => Self::Other(normal),
+            false => Self::NoImage,
+        }
     }
-    let below = |rest: &str| rest.is_empty() || rest.starts_with('/');
-    other.strip_prefix(scope).is_some_and(below)
+}
+
+/// Whether an entry for the first scope covers images of the second one, by the matching of entries.
+fn covers(scope: &str, other: &str) -> bool {
+    let (Ok((scope, _)), Ok((other, _))) = (Scope::parse(scope), Scope::parse(other)) else { return true };
+    let host = match &other.host {
+        HostPattern::Exact(host) => host.to_string(),
+        HostPattern::Suffix(domain) => format!("x.{domain}"),
+        HostPattern::Any => return true,
+    };
+    let own = (other.path.contains('/') || host != "docker.io").then(|| other.path.to_string());
+    let below = if other.path.is_empty() { "x/x".to_owned() } else { format!("{}/x", other.path) };
+    let paths = own.into_iter().filter(|path| !path.is_empty()).chain([below]);
+    paths.filter_map(|path| Repository::new(&host, &path).ok()).any(|repository| scope.matches(&repository))
 }

@@ -16,7 +16,7 @@ use crate::domain::image::ImageRef;
 use crate::domain::policy::{Entry, PolicyId};
 use crate::domain::verdict::{Basis, Cause, Failure, Finding, ImageVerdict, Outcome, Pass, Refusal, RefusalKind};
 use crate::fault::{Fault, FaultKind};
-use crate::source::registries_d::RegistriesD;
+use crate::source::registries_d::{Names, RegistriesD};
 use crate::verify::{PodContext, Verifier};
 
 /// The namespace in references to what the policy names; it is in no cluster.
@@ -70,15 +70,26 @@ impl Judge {
             Ok(parsed) => parsed,
             Err(error) => return decided(image, refused(None, RefusalKind::MalformedImage, error)),
         };
-        let (at, _) = self.policy.requirements(&parsed);
+        let odd = Names::as_written(image, &parsed);
+        let spelled = odd.is_some();
+        let names = odd.unwrap_or_else(|| Names::of(&parsed));
+        let (at, _) = self.policy.requirements_for(&names);
         let prepared = self.rules.get(&at).map(Vec::as_slice).unwrap_or_default();
-        let entries = match self.entries(&at, prepared, &parsed) {
+        let entries = match self.entries(&at, prepared, &parsed, &names) {
             Ok(entries) => entries,
             Err(outcome) => return decided(image, outcome),
         };
         if entries.is_empty() {
             let pass = Pass { method: None, signer: None };
             return decided(image, Outcome::Allowed(Basis::Policy { policy: format!("{FILE} {at}"), pass }));
+        }
+        if spelled {
+            // Nodes look for signatures, and compare the names in them, by the host as it is written.
+            let why = format!(
+                "write the host as {}: signatures are not looked for by another form",
+                parsed.repository().host()
+            );
+            return decided(image, undecided(format!("{FILE} {at}"), &why));
         }
         let (entries, places): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
         let names: BTreeMap<_, _> = entries.iter().map(ToString::to_string).zip(places).collect();
@@ -94,6 +105,7 @@ impl Judge {
         at: &str,
         prepared: &[Result<Prepared, String>],
         image: &ImageRef,
+        names: &Names,
     ) -> Result<Vec<(Arc<Entry>, String)>, Outcome> {
         let (mut entries, mut open) = (Vec::new(), None);
         // A list is never empty; without any requirement nothing would have been asked.
@@ -103,7 +115,7 @@ impl Judge {
         }
         for (i, rule) in prepared.iter().enumerate() {
             let place = format!("{FILE} {at}[{i}]");
-            let attachments = self.registries_d.sigstore_attachments(image);
+            let attachments = self.registries_d.sigstore_attachments(names);
             match rule {
                 Ok(Prepared::Accept) => {}
                 Ok(Prepared::Never(why)) => return Err(refused(Some(place), RefusalKind::Rejected, why)),

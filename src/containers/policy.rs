@@ -146,16 +146,17 @@ impl ContainersPolicy {
 
     /// The requirements for an image, with the place where they stand: `name:tag` or `name@digest`, the name, the paths
     /// above, the host, `*.` domains, the transport's default, the default. The first one that exists decides alone.
-    pub fn requirements(&self, image: &ImageRef) -> (String, &[Requirement]) {
-        self.find(&Names::of(image))
+    #[cfg(test)]
+    pub(super) fn requirements(&self, image: &ImageRef) -> (String, &[Requirement]) {
+        self.requirements_for(&Names::of(image))
     }
 
     /// The requirements for everything in a scope that no narrower scope speaks for.
     pub fn requirements_of(&self, scope: &str) -> (String, &[Requirement]) {
-        self.find(&Names::of_scope(scope))
+        self.requirements_for(&Names::of_scope(scope))
     }
 
-    fn find(&self, names: &Names) -> (String, &[Requirement]) {
+    pub(super) fn requirements_for(&self, names: &Names) -> (String, &[Requirement]) {
         let domains = names.domains().map(|domain| format!("*.{domain}"));
         let scopes = names.scopes().map(str::to_owned).chain(domains).chain([String::new()]);
         for scope in scopes {

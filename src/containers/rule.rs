@@ -35,6 +35,13 @@ pub(super) enum Rule {
     Signed(Box<SignedRule>),
 }
 
+impl Rule {
+    /// Why no image meets it, if none does.
+    pub(super) fn never(&self) -> Option<&str> {
+        if let Self::Never(why) = self { Some(why) } else { None }
+    }
+}
+
 /// A signature of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SignedRule {

@@ -15,6 +15,8 @@ use crate::domain::policy::{Check, Policy, PolicyId};
 use crate::source::registries_d::RegistriesD;
 use crate::verify::testing::{CosignKey, GpgKey};
 
+mod generated;
+
 fn parse(policy: &Value) -> ContainersPolicy {
     ContainersPolicy::parse(policy.to_string().as_bytes()).expect("a policy")
 }
@@ -175,7 +177,7 @@ fn converted(policy: &Value, registries_d: Option<&str>) -> Converted {
     let folder = tempfile::tempdir().expect("folder");
     let loaded = registries_d.map(|text| {
         std::fs::write(folder.path().join("a.yaml"), text).expect("written");
-        RegistriesD::load(folder.path()).expect("registries.d")
+        RegistriesD::load_as_written(folder.path()).expect("registries.d")
     });
     convert(&parse(policy), loaded.as_ref(), &naming()).expect("converted")
 }
@@ -273,8 +275,36 @@ fn what_policies_cannot_say_becomes_stricter_and_is_noted() {
     // Names that no image has, and transports.
     let odd = json!({"*": accept(), "nginx": accept(), "*.b.example:5000": accept(), "a.b.example/": accept(), "A.b.example": accept()});
     let odd = converted(&json!({"default": reject(), "transports": {"docker": odd, "dir": {"": accept()}}}), None);
-    assert_eq!(entries(&odd), ["a.b.example open"]);
-    assert_eq!(odd.notes.iter().filter(|note| note.contains("left out")).count(), 5, "{:?}", odd.notes);
+    assert!(entries(&odd).is_empty());
+    // Other ways to write a host: what asks for more counts, what asks for less does not.
+    let capitals = |list: Value| {
+        converted(&json!({"default": accept(), "transports": {"docker": {"Registry.Local": list}}}), Some("{}"))
+    };
+    assert_eq!(entries(&capitals(reject())), ["* open", "registry.local nothing"]);
+    assert_eq!(entries(&capitals(json!([key()]))), ["* open", "registry.local gpg -"]);
+    assert_eq!(entries(&capitals(accept())), ["* open"]);
+    assert!(capitals(accept()).notes.join("\n").contains("whose host is written like that alone"));
+    // The short name of a repository must not open the official image.
+    let short = json!({"docker.io/foo": accept()});
+    let short = converted(&json!({"default": reject(), "transports": {"docker": short}}), None);
+    assert_eq!(entries(&short), ["docker.io/foo open", "docker.io/library/foo nothing"]);
+    assert!(short.notes.join("\n").contains("docker.io/foo: its entry covers the official image"));
+    // A store for the short name, neither.
+    let nginx = json!({"docker.io": [key()], "docker.io/library": reject()});
+    let nginx = converted(
+        &json!({"default": reject(), "transports": {"docker": nginx}}),
+        Some("docker: {docker.io/nginx: {lookaside: 'http://one.local/'}}"),
+    );
+    assert_eq!(
+        entries(&nginx),
+        [
+            "docker.io gpg -",
+            "docker.io/nginx gpg http://one.local/",
+            "docker.io/library nothing",
+            "docker.io/library/nginx nothing"
+        ]
+    );
+    assert_eq!(odd.notes.iter().filter(|note| note.contains("left out")).count(), 6, "{:?}", odd.notes);
     // Nodes that look for no sigstore signature find none.
     let pem = base64::prelude::BASE64_STANDARD.encode(CosignKey::new().pem);
     let sigstore = json!([{"type": "sigstoreSigned", "keyData": pem}]);
@@ -285,6 +315,9 @@ fn what_policies_cannot_say_becomes_stricter_and_is_noted() {
         )
     };
     assert_eq!(entries(&at("{}")), ["* open", "a.b.example nothing"]);
+    let unknown = converted(&json!({"default": accept(), "transports": {"docker": {"a.b.example": sigstore}}}), None);
+    assert_eq!(entries(&unknown), ["* open", "a.b.example nothing"]);
+    assert!(unknown.notes.join("\n").contains("no --registries-d was given, and nodes find sigstore"));
     assert_eq!(entries(&at("default-docker: {use-sigstore-attachments: true}")), ["* open", "a.b.example cosign"]);
 }
 
@@ -457,7 +490,23 @@ async fn entries_of_one_scope_must_all_be_met_and_wildcards_never_accept_more() 
     );
     assert_eq!(kinds(json!([open("*.r.io")]), "*.r.io").await, "reject");
     assert_eq!(kinds(json!([open("*.r.io"), open("*")]), "*.r.io").await, "insecureAcceptAnything");
-    assert_eq!(kinds(json!([entry("*.r.io/team", "one", store)]), "*.r.io").await, "signedBy");
+    assert_eq!(kinds(json!([entry("*.r.io/team", "one", store)]), "*.r.io").await, "reject");
+    assert_eq!(kinds(json!([entry("*.r.io", "one", store)]), "*.r.io").await, "signedBy");
+    // What governs the rest of the domain is asked for as well: by path, by port, by the wider domain and by `*`.
+    let two = entry("*.io", "two", store);
+    for part in [open("*.r.io/p"), open("*.r.io:5000"), open("*.r.io:5000/p")] {
+        assert_eq!(kinds(json!([part, two]), "*.r.io").await, "signedBy");
+        assert_eq!(kinds(json!([part, open("*")]), "*.r.io").await, "insecureAcceptAnything");
+        assert_eq!(kinds(json!([part, two, open("*")]), "*.r.io").await, "signedBy");
+    }
+    assert_eq!(
+        kinds(json!([entry("*.r.io/p", "one", store), entry("*", "two", store)]), "*.r.io").await,
+        "signedBy signedBy"
+    );
+    assert_eq!(
+        kinds(json!([entry("*.r.io", "one", store), entry("*", "two", store)]), "*.r.io").await,
+        "signedBy signedBy"
+    );
     assert_eq!(
         kinds(json!([entry("*.r.io/team", "one", store), entry("*.r.io", "two", store)]), "*.r.io").await,
         "signedBy signedBy"

@@ -78,7 +78,18 @@ impl Section {
 
 impl RegistriesD {
     /// Reads every `*.yaml` of the directory. The error names file and scope; a directory that cannot be read is one.
+    ///
+    /// Hosts have no case here, as everywhere in podseal.
     pub fn load(directory: &Path) -> Result<Self, String> {
+        Self::load_with(directory, normal_scope)
+    }
+
+    /// The same with hosts that are compared as they are written, as containers/image does.
+    pub fn load_as_written(directory: &Path) -> Result<Self, String> {
+        Self::load_with(directory, str::to_owned)
+    }
+
+    fn load_with(directory: &Path, scope: fn(&str) -> String) -> Result<Self, String> {
         let mut loaded = Loader::default();
         let mut total = 0;
         for file in yaml_files(directory)? {
@@ -88,7 +99,7 @@ impl RegistriesD {
                 return Err(format!("{}: more than {MAX_TOTAL_BYTES} bytes of *.yaml files", directory.display()));
             }
             let document = parse(&bytes).map_err(|why| format!("{}: {why}", file.display()))?;
-            loaded.add(&file, document)?;
+            loaded.add(&file, document, scope)?;
         }
         Ok(loaded.merged)
     }
@@ -108,8 +119,8 @@ impl RegistriesD {
     }
 
     /// Whether sigstore signatures beside the image are looked at by those who judge by containers-policy.json.
-    pub fn sigstore_attachments(&self, image: &ImageRef) -> bool {
-        self.find(&Names::of(image), |said| said.attachments.as_ref()).copied().unwrap_or(false)
+    pub(crate) fn sigstore_attachments(&self, names: &Names) -> bool {
+        self.find(names, |said| said.attachments.as_ref()).copied().unwrap_or(false)
     }
 
     /// The store for a scope that is no image: a repository, a path above it, a host, `*.domain`, or `""` for all others.
@@ -162,6 +173,23 @@ impl Names {
         Self { identity, name }
     }
 
+    /// Of an image as containers/image names it, with the host as it is written: alone `index.docker.io` is the same as
+    /// `docker.io` there. `None` when that is the name in normal form.
+    pub(crate) fn as_written(text: &str, image: &ImageRef) -> Option<Self> {
+        let (host, path) = text.split_once('/')?;
+        let normal = image.repository();
+        // Where a host is written, the path behind it is the whole path, but for official images, whose host is normal.
+        let is_host = host.contains(['.', ':']) || host == "localhost" || host.bytes().any(|b| b.is_ascii_uppercase());
+        if !is_host || host == normal.host() || host == "index.docker.io" {
+            return None;
+        }
+        let of_path = path.split_once('@').map_or(path, |(path, _)| path);
+        let name = format!("{host}/{}", of_path.rsplit_once(':').map_or(of_path, |(path, _)| path));
+        let identity = image.identity_form().to_string();
+        let version = identity.get(normal.host().len() + 1 + normal.path().len()..).unwrap_or_default();
+        Some(Self { identity: format!("{name}{version}"), name: name.len() })
+    }
+
     /// Of a scope itself: what covers everything in it.
     pub(crate) fn of_scope(scope: &str) -> Self {
         Self { identity: scope.to_owned(), name: scope.len() }
@@ -203,7 +231,7 @@ struct Loader {
 }
 
 impl Loader {
-    fn add(&mut self, file: &Path, document: Document) -> Result<(), String> {
+    fn add(&mut self, file: &Path, document: Document, written: fn(&str) -> String) -> Result<(), String> {
         if let Some(section) = document.default_docker {
             if let Some(first) = &self.default_from {
                 return Err(twice("`default-docker`", first, file));
@@ -213,7 +241,7 @@ impl Loader {
         }
         for (scope, section) in document.docker.unwrap_or_default() {
             let name = format!("`docker` scope {scope:?}");
-            let scope = normal_scope(&scope);
+            let scope = written(&scope);
             match self.scope_from.entry(scope.clone()) {
                 Entry::Occupied(first) => return Err(twice(&name, first.get(), file)),
                 Entry::Vacant(vacant) => vacant.insert(file.to_owned()),

@@ -106,7 +106,9 @@ impl Files {
         let policy = self.policy.to_str().unwrap();
         let registries_d = self.registries_d.to_str().unwrap();
         let arguments = ["check", "--containers-policy", policy, "--registries-d", registries_d, "-o", "json"];
-        let ran = podseal(&[&arguments[..], &["--insecure-registry", &registry.host, "--image", image]].concat());
+        let local = registry.host.replace("127.0.0.1", "localhost");
+        let insecure = ["--insecure-registry", &registry.host, "--insecure-registry", &local];
+        let ran = podseal(&[&arguments[..], &insecure, &["--image", image]].concat());
         assert!(matches!(ran.code, Some(0..=2)), "{ran}");
         let report: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran}"));
         assert_eq!(report["allowed"], ran.ok(), "{ran}");
@@ -164,11 +166,16 @@ fn podseal_decides_by_a_policy_json_as_containers_image_does() {
     const CASES: usize = 120;
     let world = World::start();
     let mut generator = Generator::new(&world, 20_240_917);
-    let (mut accepted, mut both, mut found) = (0, 0, Vec::new());
+    let (mut accepted, mut both, mut open, mut found) = (0, 0, 0, Vec::new());
     for number in 0..CASES {
         let Case { policy, registries_d, image } = generator.case();
         let files = Files::of(&policy, &registries_d);
         let podseal = files.podseal(&world.registry, &image);
+        if image.starts_with("LOCALHOST") && podseal.words.contains("signatures are not looked for by another form") {
+            // Not decided, which is no answer.
+            open += 1;
+            continue;
+        }
         let others = files.others(&world.gpg, &image);
         accepted += usize::from(podseal.answer == Answer::Accepts);
         both += usize::from(others.len() == 2);
@@ -176,10 +183,13 @@ fn podseal_decides_by_a_policy_json_as_containers_image_does() {
         found.extend(differences(&case, &podseal, &others));
     }
     drop(world);
-    eprintln!("{CASES} policies, {accepted} of which accept; skopeo had an opinion of {both}");
+    eprintln!("{CASES} policies, {accepted} of which accept; skopeo had an opinion of {both}, {open} were left open");
     assert!(found.is_empty(), "{} differences\n{}", found.len(), found.join("\n\n"));
     // Half of them saying the same for a dull reason would show little.
-    assert!((CASES / 5..CASES * 4 / 5).contains(&accepted) && both >= 60, "{accepted} of {CASES} accept");
+    assert!(
+        (CASES / 5..CASES * 4 / 5).contains(&accepted) && both >= 60 && open < CASES / 5,
+        "{accepted} of {CASES} accept"
+    );
 }
 
 /// What `podseal convert` makes of a policy.json: one file of objects, of which the registry may speak plain HTTP.
@@ -229,8 +239,14 @@ fn conversions_accept_no_more_than_what_they_are_made_of() {
             *count += usize::from(answer.answer == Answer::Accepts);
         }
         for (step, two) in ["into policies", "and back"].iter().zip(answers.windows(2)) {
-            let told =
-                if *step == "and back" { ports } else { notes.contains("know no store for a single tag or digest") };
+            let spelled = |notes: &str| {
+                image.starts_with("LOCALHOST") && notes.contains("nodes compare hosts as they are written")
+            };
+            let told = if *step == "and back" {
+                ports || spelled(&ran.stderr)
+            } else {
+                notes.contains("know no store for a single tag or digest") || spelled(&notes)
+            };
             if !told && two[0].answer == Answer::Refuses && two[1].answer == Answer::Accepts {
                 let made = std::fs::read_to_string(&policies).unwrap();
                 let again = std::fs::read_to_string(&back.policy).unwrap();

@@ -16,7 +16,7 @@ use crate::telemetry::Metrics;
 pub(super) fn judge(command: &CheckCommand, file: &Path, objects: FileObjects) -> Result<Judge, String> {
     let policy = ContainersPolicy::load(file).map_err(|error| format!("--containers-policy {error}"))?;
     let registries_d = match &command.source.registries_d {
-        Some(directory) => RegistriesD::load(directory)?,
+        Some(directory) => RegistriesD::load_as_written(directory)?,
         None => RegistriesD::default(),
     };
     let registries_d = registries_d.or_built_in();

@@ -51,7 +51,12 @@ fn judge_all(command: &CheckCommand, mut configuration: Configuration) -> Result
 fn configuration(command: &CheckCommand) -> Result<Configuration, String> {
     let mut configuration = Configuration::in_namespace(default_namespace(command));
     for path in &command.policy {
-        for document in documents::read(path)? {
+        let documents = documents::read(path)?;
+        if documents.is_empty() {
+            // Such as what is left where the command that was to write it failed.
+            return Err(format!("--policy {}: holds no object", path.display()));
+        }
+        for document in documents {
             if !configuration.take(&document, &command.decision.own_namespace)? {
                 configuration.remarks.push(format!(
                     "{}: a {} configures nothing and was left out",

@@ -49,7 +49,18 @@ impl<'a> Generator<'a> {
         let world = self.world;
         let image = self.pick(&world.images);
         let named = if self.chance(60) { image.tagged() } else { image.pinned() };
-        let scopes = scopes(&image);
+        let port = image.host.rsplit(':').next().unwrap();
+        let [lower, capitals] = ["localhost", "LOCALHOST"].map(|name| format!("{name}:{port}"));
+        // How the host is written: in scopes, and by the Pod.
+        let (scoped, asked) = match self.below(8) {
+            0 => (&capitals, &lower),
+            1 => (&lower, &capitals),
+            2 => (&capitals, &capitals),
+            3 => (&lower, &lower),
+            _ => (&image.host, &image.host),
+        };
+        let named = named.replace(&image.host, asked);
+        let scopes: Vec<_> = scopes(&image).iter().map(|scope| scope.replace(&image.host, scoped)).collect();
         let mut docker = Map::new();
         for scope in &scopes {
             if self.chance(25) {
