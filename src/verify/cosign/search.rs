@@ -8,6 +8,7 @@ use oci_client::manifest::{OciDescriptor, OciImageManifest};
 use super::tally::{Found, Tally};
 use super::{CosignMethod, locked};
 use crate::domain::digest::Digest;
+use crate::domain::expression::Budget;
 use crate::domain::image::Repository;
 use crate::domain::policy::AttestationCheck;
 use crate::domain::verdict::{Refusal, RefusalKind};
@@ -55,6 +56,8 @@ pub(super) struct TrustSet {
     pub(super) log_for_keys: bool,
     pub(super) keyless: Option<Evidence>,
     pub(super) attestations: Vec<AttestationCheck>,
+    /// For the expressions of these.
+    pub(super) budget: Budget,
 }
 
 /// The repository with the signatures and how it is reached.
@@ -122,7 +125,7 @@ impl TrustSet {
             {
                 match &wanted.expression {
                     None => Found::Fits,
-                    Some(expression) => match expression.holds(predicate, predicate_type, subject) {
+                    Some(expression) => match expression.holds(predicate, predicate_type, subject, &self.budget) {
                         Ok(true) => Found::Fits,
                         Ok(false) => Found::Differs("the expression is not true of it".to_owned()),
                         Err(why) => Found::Differs(why),
