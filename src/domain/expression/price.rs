@@ -105,13 +105,11 @@ impl<'a> Pricing<'a> {
 
     /// A member or an element of a value.
     fn taken(&mut self, from: Price<'a>, part: Option<&'a Value>) -> Price<'a> {
-        match part {
-            Some(part) => self.known(from.steps, part),
-            None => {
-                let copied = if from.made { from.size } else { 0 };
-                Price { steps: from.steps.saturating_add(1).saturating_add(copied), known: None, ..from }
-            }
+        if let Some(part) = part {
+            return self.known(from.steps, part);
         }
+        let copied = if from.made { from.size } else { 0 };
+        Price { steps: from.steps.saturating_add(1).saturating_add(copied), known: None, ..from }
     }
 
     /// A value that is put together from others, which are copied.
