@@ -83,6 +83,21 @@ const OPERATORS: [&str; 18] = [
     operators::IN,
 ];
 
+/// Of these, what gives something else than true or false.
+const NEVER_BOOLEAN: [&str; 11] = [
+    "size",
+    "int",
+    "uint",
+    "double",
+    "string",
+    operators::SUBSTRACT,
+    operators::ADD,
+    operators::MULTIPLY,
+    operators::DIVIDE,
+    operators::MODULO,
+    operators::NEGATE,
+];
+
 /// A compiled expression. Cheap to clone; equal when the texts are.
 #[derive(Clone)]
 pub struct Expression(Arc<Compiled>);
@@ -138,6 +153,16 @@ impl Expression {
     /// The text it was made from.
     pub fn source(&self) -> &str {
         &self.0.source
+    }
+
+    /// Whether its form shows that it is true of no predicate: it is `false`, or no truth value at all.
+    pub fn is_never_true(&self) -> bool {
+        match &self.0.program.expression().expr {
+            Expr::Literal(LiteralValue::Boolean(value)) => !*value.inner(),
+            Expr::Literal(_) | Expr::List(_) | Expr::Map(_) => true,
+            Expr::Call(call) => NEVER_BOOLEAN.contains(&call.func_name.as_str()),
+            _ => false,
+        }
     }
 
     /// Whether it is true of an attestation; what it costs is taken from the budget. The error says why it has no value,
