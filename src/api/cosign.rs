@@ -36,10 +36,28 @@ pub(super) const ATTESTATION: [&str; 2] = ["predicateType", "expression"];
 /// Longest name of a cosign annotation.
 const MAX_ANNOTATION_NAME: usize = 253;
 
+/// The predicate type of cosign's signatures.
+const SIGNATURE_TYPE: &str = "https://sigstore.dev/cosign/sign/v1";
+/// Names that `cosign attest --type` takes, and the predicate types that it writes for them.
+const SHORT_TYPES: [(&str, &str); 10] = [
+    ("custom", "https://cosign.sigstore.dev/attestation/v1"),
+    ("cyclonedx", "https://cyclonedx.org/bom"),
+    ("link", "https://in-toto.io/Link/v1"),
+    ("openvex", "https://openvex.dev/ns"),
+    ("slsaprovenance", "https://slsa.dev/provenance/v0.2"),
+    ("slsaprovenance02", "https://slsa.dev/provenance/v0.2"),
+    ("slsaprovenance1", "https://slsa.dev/provenance/v1"),
+    ("spdx", "https://spdx.dev/Document"),
+    ("spdxjson", "https://spdx.dev/Document"),
+    ("vuln", "https://cosign.sigstore.dev/attestation/vuln/v1"),
+];
+
 /// What `cosign` says, before it is known whether there is a key.
 #[derive(Debug)]
 pub(super) struct Demand {
     check: CosignCheck,
+    /// Identities that are listed, unreadable ones included.
+    identities: usize,
     /// Fields that need something else to have an effect.
     log: Option<bool>,
     sct: bool,
@@ -54,7 +72,7 @@ impl Demand {
 
     /// Whether identities are listed.
     pub(super) fn keyless(&self) -> bool {
-        !self.check.identities.is_empty()
+        self.identities > 0
     }
 
     /// What has no effect, or can never be fulfilled, under an entry that has a key or has none.
@@ -63,8 +81,11 @@ impl Demand {
             report.warn("cosign", "has no effect without cosignKeyRef or cosign.identities");
             return;
         }
-        if !key && self.check.threshold > self.check.identities.len() {
+        if !key && self.check.threshold > self.identities {
             report.refuse("cosign.threshold", "more than there are identities: it could never be reached");
+        }
+        if self.check.threshold > 1 {
+            self.warn_equal(report);
         }
         if self.check.trust_root.is_some() && !self.keyless() && self.log != Some(true) {
             let message = "has no effect on signatures by a key unless transparencyLog is Required";
@@ -72,6 +93,23 @@ impl Demand {
         }
         if self.sct && !self.keyless() {
             report.warn("cosign.sct", "has no effect without cosign.identities");
+        }
+    }
+}
+
+impl Demand {
+    /// Whoever fits two rules counts for the first one.
+    fn warn_equal(&self, report: &mut Report) {
+        let identities = &self.check.identities;
+        if identities.len() < self.identities {
+            // Positions are not those of the list.
+            return;
+        }
+        for (position, identity) in identities.iter().enumerate() {
+            if let Some(first) = identities.iter().take(position).position(|earlier| earlier == identity) {
+                let message = format!("the same as identities[{first}]: a signer counts for the first alone");
+                report.warn(&format!("cosign.identities[{position}]"), &message);
+            }
         }
     }
 }
@@ -94,7 +132,8 @@ pub(super) fn read_cosign<'a>(entry: Fields<'a>, reader: &mut EntryReader<'a>, r
         identity: read_identity(cosign, "cosign.signedIdentity.", report),
         attestations: read_attestations(cosign, reader, report),
     };
-    Some(Demand { check, log, sct: sct.is_some() })
+    let identities = cosign.value("identities").and_then(Value::as_array).map_or(0, Vec::len);
+    Some(Demand { check, identities, log, sct: sct.is_some() })
 }
 
 fn read_requirement(cosign: Fields<'_>, name: &str, report: &mut Report) -> Option<bool> {
@@ -187,7 +226,14 @@ fn read_rule(
 fn read_workflow(fields: Fields<'_>, report: &mut Report) -> Workflow {
     let Some(map) = fields.object("githubWorkflow", report) else { return Workflow::default() };
     let workflow = fields.inner(map, "githubWorkflow.", &WORKFLOW, report);
-    let mut text = |name| workflow.filled(name, MAX_RULE, report).map(str::to_owned);
+    let mut text = |name| {
+        let text = workflow.text(name, MAX_RULE, report)?;
+        // Taken for absent it would lift a restriction that somebody meant to set.
+        if text.is_empty() {
+            report.refuse(&workflow.path(name), "must not be empty: leave the field out if any value may sign");
+        }
+        Some(text.to_owned())
+    };
     Workflow {
         trigger: text("trigger"),
         sha: text("sha"),
@@ -213,14 +259,31 @@ fn read_attestations<'a>(
         if predicate_type.is_none() && fields.value("predicateType").is_none_or(|value| value.as_str() == Some("")) {
             report.refuse(&fields.path("predicateType"), "required: the in-toto predicate type");
         }
+        if let Some(kind) = predicate_type {
+            warn_type(&fields.path("predicateType"), kind, report);
+        }
         let source = fields.text("expression", usize::MAX, report);
         let source = source.filter(|_| reader.may_compile(&fields.path("expression"), report));
         let expression = source.and_then(|source| {
             Expression::new(source).map_err(|error| report.refuse(&fields.path("expression"), &error)).ok()
         });
+        if expression.as_ref().is_some_and(Expression::is_never_true) {
+            report.warn(&fields.path("expression"), "is never true, so no image passes: compare with something");
+        }
         Some(AttestationCheck { predicate_type: predicate_type?.to_owned(), expression })
     };
     (0..).zip(list).filter_map(read).collect()
+}
+
+/// Types that no attestation has.
+fn warn_type(field: &str, kind: &str, report: &mut Report) {
+    if kind == SIGNATURE_TYPE {
+        report.warn(field, "is the type of signatures, so no attestation ever has it: signatures are asked for anyway");
+    } else if let Some((_, whole)) = SHORT_TYPES.iter().find(|(short, _)| *short == kind) {
+        let message =
+            format!("is cosign's short name and no predicate type, so no attestation ever has it: write {whole}");
+        report.warn(field, &message);
+    }
 }
 
 fn bounded<'a>(cosign: Fields<'a>, name: &str, most: usize, report: &mut Report) -> &'a [Value] {

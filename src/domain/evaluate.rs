@@ -108,8 +108,8 @@ pub fn without_signature(entry: &Arc<Entry>, image: &ImageRef) -> Option<EntryOu
         Check::Signed(check) if check.notary.is_none() && check.cosign.is_none() && check.gpg.is_none() => {
             Err(vec![refused(
                 RefusalKind::NothingConfigured,
-                "the entry asks for a signature and has nothing configured to check it: set gpgKeyRef, cosignKeyRef, or notary \
-                 with notaryTrust",
+                "the entry asks for a signature and has nothing configured to check it: set cosignKeyRef, cosign.identities, \
+                 gpgKeyRef, or notary with notaryTrust",
             )])
         }
         Check::Signed(_) => return None,

@@ -2,21 +2,26 @@
 //!
 //! ```text
 //!   text ── bounds ── parse ── walk: what it names, calls and repeats ──► Expression      when a policy is read
-//!   Expression + predicate ── cost ── evaluate ──► true | false | why it has no value    when an image is judged
+//!   Expression + predicate ── price ── evaluate ──► true | false | why it has no value   when an image is judged
 //! ```
 //! Whoever may write a policy writes expressions, so none may take the time or memory of others. There is no way to stop
 //! an evaluation; instead, what makes one expensive is not in the language: comprehensions answer (`all`, `exists`,
 //! `exists_one`) or choose (`filter`) and never build, few stand within each other, patterns are literals that were
-//! compiled with a bounded size, and the cost that is left is estimated from the predicate before it starts.
+//! compiled with a bounded size, and the cost that is left is counted from the predicate before it starts.
+
+mod price;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 use cel::{Context, ExecutionError, Program, Value};
 use regex::{Regex, RegexBuilder};
+
+use self::price::Pricing;
 
 /// Bytes of an expression.
 pub const MAX_EXPRESSION: usize = 2048;
@@ -31,8 +36,14 @@ const MAX_NESTED: u32 = 2;
 /// Different patterns, and the memory of each once compiled.
 const MAX_PATTERNS: usize = 16;
 const MAX_COMPILED: usize = 64 * 1024;
-/// Steps of one evaluation; some five million are done in a second.
-const MAX_COST: u64 = 4_000_000;
+/// Smallest size of a compiled pattern that is told from larger ones.
+const MIN_COMPILED: usize = 2 * 1024;
+/// Bytes of a compiled pattern that, at worst, cost a step for each 16 bytes of text.
+const COMPILED_PER_STEP: usize = 64;
+/// Steps of one evaluation, at most; ten million take about a second.
+const MAX_STEPS: u64 = 4_000_000;
+/// Steps of all evaluations for one image.
+const MAX_STEPS_TOGETHER: u64 = 10 * MAX_STEPS;
 /// Stack for the parser, which needs many frames per bracket.
 const PARSER_STACK: usize = 16 << 20;
 
@@ -72,6 +83,21 @@ const OPERATORS: [&str; 18] = [
     operators::IN,
 ];
 
+/// Of these, what gives something else than true or false.
+const NEVER_BOOLEAN: [&str; 11] = [
+    "size",
+    "int",
+    "uint",
+    "double",
+    "string",
+    operators::SUBSTRACT,
+    operators::ADD,
+    operators::MULTIPLY,
+    operators::DIVIDE,
+    operators::MODULO,
+    operators::NEGATE,
+];
+
 /// A compiled expression. Cheap to clone; equal when the texts are.
 #[derive(Clone)]
 pub struct Expression(Arc<Compiled>);
@@ -79,18 +105,30 @@ pub struct Expression(Arc<Compiled>);
 struct Compiled {
     source: String,
     program: Program,
-    patterns: Arc<HashMap<String, Regex>>,
-    measure: Measure,
+    patterns: Arc<HashMap<String, Pattern>>,
 }
 
-/// What an evaluation repeats.
-#[derive(Debug, Clone, Copy, Default)]
-struct Measure {
-    nodes: u64,
-    /// Comprehensions within each other at the deepest place.
-    nested: u32,
-    /// Whether strings are looked through or put together.
-    scans: bool,
+struct Pattern {
+    regex: Regex,
+    /// Steps for each 16 bytes of text.
+    weight: u64,
+}
+
+/// What the evaluations for one image may still cost.
+#[derive(Debug)]
+pub struct Budget(AtomicU64);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(AtomicU64::new(MAX_STEPS_TOGETHER))
+    }
+}
+
+impl Budget {
+    /// Takes so much away, or nothing when there is less.
+    fn take(&self, steps: u64) -> bool {
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(steps)).is_ok()
+    }
 }
 
 impl Expression {
@@ -117,20 +155,38 @@ impl Expression {
         &self.0.source
     }
 
-    /// Whether it is true of an attestation. The error says why it has no value, which is never a pass.
+    /// Whether its form shows that it is true of no predicate: it is `false`, or no truth value at all.
+    pub fn is_never_true(&self) -> bool {
+        match &self.0.program.expression().expr {
+            Expr::Literal(LiteralValue::Boolean(value)) => !*value.inner(),
+            Expr::Literal(_) | Expr::List(_) | Expr::Map(_) => true,
+            Expr::Call(call) => NEVER_BOOLEAN.contains(&call.func_name.as_str()),
+            _ => false,
+        }
+    }
+
+    /// Whether it is true of an attestation; what it costs is taken from the budget. The error says why it has no value,
+    /// which is never a pass.
     pub fn holds(
         &self,
         predicate: &serde_json::Value,
         predicate_type: &str,
         subject: &serde_json::Value,
+        budget: &Budget,
     ) -> Result<bool, String> {
-        let mut size = Size::default();
-        size.add(predicate);
-        size.add(subject);
-        if self.0.measure.cost(&size) > MAX_COST {
+        let kind = serde_json::Value::String(predicate_type.to_owned());
+        let variables = [("predicate", predicate), ("predicateType", &kind), ("subject", subject)];
+        let steps = Pricing::new(variables, &self.0.patterns).steps(self.0.program.expression());
+        if steps > MAX_STEPS {
             return Err(format!(
-                "the predicate is too large for this expression ({} values, longest text {} bytes)",
-                size.values, size.longest
+                "the predicate is too large for this expression ({steps} steps, and {MAX_STEPS} are allowed): compare \
+                 less of it in comprehensions"
+            ));
+        }
+        if !budget.take(steps) {
+            return Err(format!(
+                "the expressions for this image take more than {MAX_STEPS_TOGETHER} steps together: there are too many \
+                 attestations"
             ));
         }
         // Evaluated inside a closure that a panic does not leave: to the caller it is an expression without a value.
@@ -140,7 +196,7 @@ impl Expression {
             let matches = move |text: cel::extractors::This<Arc<String>>, pattern: Arc<String>| {
                 patterns
                     .get(pattern.as_str())
-                    .map(|regex| regex.is_match(text.0.as_str()))
+                    .map(|pattern| pattern.regex.is_match(text.0.as_str()))
                     .ok_or_else(|| ExecutionError::function_error("matches", "a pattern that was not compiled"))
             };
             context.add_function("matches", matches).map_err(|error| error.to_string())?;
@@ -196,21 +252,27 @@ fn parse(source: &str) -> Result<Compiled, String> {
     })?;
     let mut walk = Walk::default();
     walk.expression(program.expression(), 0, 0)?;
-    let patterns = walk.patterns.into_iter().map(|pattern| {
-        let built = RegexBuilder::new(&pattern).size_limit(MAX_COMPILED).dfa_size_limit(MAX_COMPILED).build();
-        match built {
-            Ok(regex) => Ok((pattern, regex)),
-            Err(_) => Err("a pattern of matches is not a regular expression, or is too large once compiled".to_owned()),
-        }
-    });
+    let patterns = walk.patterns.into_iter().map(|pattern| compile(&pattern).map(|compiled| (pattern, compiled)));
     let patterns = Arc::new(patterns.collect::<Result<_, String>>()?);
-    Ok(Compiled { source: source.to_owned(), program, patterns, measure: walk.measure })
+    Ok(Compiled { source: source.to_owned(), program, patterns })
+}
+
+/// Compiles a pattern within the smallest bound that it fits: the larger it is the slower it may be.
+fn compile(pattern: &str) -> Result<Pattern, String> {
+    let mut bound = MIN_COMPILED;
+    while bound <= MAX_COMPILED {
+        if let Ok(regex) = RegexBuilder::new(pattern).size_limit(bound).dfa_size_limit(MAX_COMPILED).build() {
+            return Ok(Pattern { regex, weight: (bound / COMPILED_PER_STEP) as u64 });
+        }
+        bound *= 2;
+    }
+    Err("a pattern of matches is not a regular expression, or is too large once compiled".to_owned())
 }
 
 /// Goes through a parsed expression and refuses what could be expensive or cannot be evaluated.
 #[derive(Default)]
 struct Walk {
-    measure: Measure,
+    nodes: usize,
     /// Variables of the comprehensions around.
     scope: Vec<String>,
     patterns: BTreeSet<String>,
@@ -218,9 +280,8 @@ struct Walk {
 
 impl Walk {
     fn expression(&mut self, expression: &IdedExpr, depth: usize, nested: u32) -> Result<(), String> {
-        self.measure.nodes += 1;
-        self.measure.nested = self.measure.nested.max(nested);
-        if depth > MAX_DEPTH || self.measure.nodes > MAX_NODES as u64 {
+        self.nodes += 1;
+        if depth > MAX_DEPTH || self.nodes > MAX_NODES {
             return Err("too complex: make several requirements of it".to_owned());
         }
         match &expression.expr {
@@ -256,9 +317,6 @@ impl Walk {
             let name: String = name.chars().take(64).flat_map(char::escape_debug).collect();
             return Err(format!("the function {name} is not supported"));
         }
-        self.measure.scans |= matches!(name, "contains" | "startsWith" | "endsWith" | "matches" | "string")
-            || [operators::ADD, operators::EQUALS, operators::NOT_EQUALS, operators::IN].contains(&name)
-            || [operators::LESS, operators::LESS_EQUALS, operators::GREATER, operators::GREATER_EQUALS].contains(&name);
         if name == "matches" {
             self.pattern(call)?;
         }
@@ -290,8 +348,6 @@ impl Walk {
             return Err(format!("more than {MAX_NESTED} comprehensions within each other"));
         }
         self.expression(&inner.iter_range, depth + 1, nested)?;
-        // A list that is chosen from is copied as it grows.
-        self.measure.nested = self.measure.nested.max(nested + 1 + u32::from(chooses));
         self.scope.extend([inner.iter_var.clone(), inner.accu_var.clone()]);
         for part in [&inner.accu_init, &inner.loop_cond, &inner.loop_step, &inner.result] {
             self.expression(part, depth + 1, nested + 1)?;
@@ -310,39 +366,6 @@ fn builds(step: &IdedExpr, element: &str) -> bool {
     let Expr::List(list) = &list.expr else { return true };
     let [IdedExpr { expr: Expr::Ident(name), .. }] = list.elements.as_slice() else { return true };
     name != element
-}
-
-/// How large a predicate is.
-#[derive(Debug, Default)]
-struct Size {
-    values: u64,
-    longest: u64,
-}
-
-impl Size {
-    /// As deep as the reader that made the value allows, which is 128 levels.
-    fn add(&mut self, value: &serde_json::Value) {
-        self.values += 1;
-        match value {
-            serde_json::Value::String(text) => self.longest = self.longest.max(text.len() as u64),
-            serde_json::Value::Array(list) => list.iter().for_each(|value| self.add(value)),
-            serde_json::Value::Object(map) => map.iter().for_each(|(name, value)| {
-                self.longest = self.longest.max(name.len() as u64);
-                self.add(value);
-            }),
-            _ => {}
-        }
-    }
-}
-
-impl Measure {
-    /// Steps at most: every part for every combination of elements, and texts by their length.
-    fn cost(&self, size: &Size) -> u64 {
-        let rounds = size.values.max(1).saturating_pow(self.nested);
-        let each = if self.scans && self.nested > 0 { 1 + size.longest / 256 } else { 1 };
-        // Without a comprehension every part is evaluated once, whatever the predicate.
-        if self.nested == 0 { 0 } else { rounds.saturating_mul(self.nodes.div_ceil(8)).saturating_mul(each) }
-    }
 }
 
 /// Whole numbers as `int` as long as they fit, as Kubernetes has them; all others as `double`.

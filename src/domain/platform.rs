@@ -1,8 +1,11 @@
 //! Platforms of the nodes, and which manifests of an image index such a node could run.
 //!
-//! A manifest is left aside only when it is certain that no listed node would choose it. Container runtimes bring what an
-//! index says into a normal form before they compare (`x86_64` is `amd64`), take older variants when there is no newer
-//! one, and look into manifests that say nothing. Whatever is unknown here therefore counts as one that could run.
+//! A manifest is left aside only when it is certain that no listed node would choose it: it is for another operating
+//! system, or for another family of architectures, and says so with well-known names. Within a family runtimes choose what
+//! suits less well where nothing better is there: containerd on amd64 takes 386, on arm64 every older variant down to
+//! 32-bit arm. Which variant is older is not asked: runtimes differ in what they make of one that they do not know. They
+//! also bring names into a normal form before they compare (`x86_64` is `amd64`) and look into manifests that say nothing.
+//! Whatever is unknown here therefore counts as one that could run.
 //! Names: OCI image specification, `platform` of an image index; Go's GOOS and GOARCH.
 
 use std::fmt;
@@ -68,13 +71,21 @@ impl fmt::Display for Platform {
 
 impl Platform {
     /// Whether a node of this platform could run a manifest that says this of itself; empty texts say nothing.
-    pub fn could_run(&self, os: &str, architecture: &str, variant: &str) -> bool {
-        if os == "unknown" && architecture == "unknown" {
-            return false;
+    pub fn could_run(&self, os: &str, architecture: &str) -> bool {
+        normal(os, architecture, "").is_none_or(|other| {
+            self.os == other.os && (self.architecture == other.architecture || self.family() == other.family())
+        })
+    }
+
+    /// Architectures of which a node may run another than its own.
+    fn family(&self) -> &str {
+        match self.architecture.as_str() {
+            "386" | "amd64" => "x86",
+            "arm" | "arm64" => "arm",
+            "mips" | "mips64" | "mips64le" | "mipsle" => "mips",
+            "ppc64" | "ppc64le" => "ppc64",
+            other => other,
         }
-        let Some(other) = normal(os, architecture, variant) else { return true };
-        let newer = matches!((self.variant, other.variant), (Some(own), Some(other)) if other > own);
-        self.os == other.os && self.architecture == other.architecture && !newer
     }
 }
 
@@ -131,30 +142,58 @@ mod tests {
     }
 
     #[test]
-    fn d6_what_no_listed_node_would_choose_is_left_aside_and_nothing_else() {
-        let (amd, arm, v3) = (platform("linux/amd64"), platform("linux/arm64/v8"), platform("linux/amd64/v3"));
-        for (os, architecture, variant) in [
-            ("linux", "amd64", ""),
-            ("linux", "amd64", "v9"),
-            ("linux", "x86_64", ""),
-            ("Linux", "AMD64", ""),
-            // Nobody can say what a runtime makes of these.
-            ("", "", ""),
-            ("linux", "", ""),
-            ("", "amd64", ""),
-            ("linux", "amd64p32", ""),
-            ("plan10", "amd64", ""),
+    fn d6_what_no_listed_node_would_choose_is_left_aside() {
+        let [amd, arm] = ["linux/amd64", "linux/arm64/v8"].map(platform);
+        for (os, architecture) in [
+            ("linux", "arm64"),
+            ("linux", "arm"),
+            ("linux", "s390x"),
+            ("windows", "amd64"),
+            ("Windows", "x86_64"),
+            ("wasip1", "wasm"),
         ] {
-            assert!(amd.could_run(os, architecture, variant), "{os}/{architecture}/{variant}");
+            assert!(!amd.could_run(os, architecture), "{os}/{architecture}");
         }
-        for (os, architecture, variant) in
-            [("linux", "arm64", ""), ("windows", "amd64", ""), ("linux", "386", ""), ("unknown", "unknown", "")]
-        {
-            assert!(!amd.could_run(os, architecture, variant), "{os}/{architecture}/{variant}");
+        for (os, architecture) in [("linux", "amd64"), ("linux", "386"), ("windows", "arm64"), ("linux", "riscv64")] {
+            assert!(!arm.could_run(os, architecture), "{os}/{architecture}");
         }
-        // Older variants are chosen where there is no newer one.
-        assert!(arm.could_run("linux", "arm64", "") && arm.could_run("linux", "aarch64", "v8"));
-        assert!(v3.could_run("linux", "amd64", "v2") && v3.could_run("linux", "amd64", ""));
-        assert!(!v3.could_run("linux", "amd64", "v4") && !arm.could_run("linux", "arm64", "v9.1"));
+    }
+
+    #[test]
+    fn d6_what_a_runtime_falls_back_on_is_not_left_aside() {
+        for (node, architectures) in [
+            ("linux/amd64", &["amd64", "x86_64", "X86-64", "386", "i386"][..]),
+            ("linux/amd64/v3", &["amd64", "386"]),
+            ("linux/arm64", &["arm64", "aarch64", "arm", "armhf", "armel"]),
+            ("linux/arm64/v8", &["arm64", "arm"]),
+            ("linux/arm/v7", &["arm", "armhf", "armel", "arm64"]),
+            ("linux/386", &["386", "amd64"]),
+        ] {
+            for architecture in architectures {
+                assert!(platform(node).could_run("linux", architecture), "{node}: {architecture}");
+            }
+        }
+    }
+
+    #[test]
+    fn d6_what_nobody_can_tell_is_not_left_aside() {
+        let amd = platform("linux/amd64");
+        for (os, architecture) in [
+            ("", ""),
+            ("linux", ""),
+            ("", "amd64"),
+            ("", "s390x"),
+            ("linux", "amd46"),
+            ("linux", "amd64p32"),
+            ("linux", "amd64/v1"),
+            ("linux", " arm64"),
+            ("linux", "i686"),
+            ("linux ", "s390x"),
+            ("plan10", "arm64"),
+            ("Linux", "AMD64"),
+            ("unknown", "unknown"),
+        ] {
+            assert!(amd.could_run(os, architecture), "{os}/{architecture}");
+        }
     }
 }

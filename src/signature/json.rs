@@ -14,7 +14,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use crate::signature::SignatureError;
 
 /// Values in one text, where nothing else is said. A cosign bundle has some fifty.
-const MAX_VALUES: usize = 20_000;
+pub(super) const MAX_VALUES: usize = 20_000;
 
 /// One value.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,6 +21,7 @@ use self::search::{Place, Search, TrustSet};
 use self::tally::Tally;
 use super::entry::{Material, MethodResult, Subject};
 use super::keys::COSIGN_PUB;
+use crate::domain::expression::Budget;
 use crate::domain::policy::CosignCheck;
 use crate::domain::verdict::{Cause, Method, Pass, Refusal, RefusalKind};
 use crate::fault::{Fault, FaultKind};
@@ -59,6 +60,7 @@ impl CosignMethod<'_> {
             log_for_keys: check.log_for_keys,
             keyless: keyless.then_some(evidence),
             attestations: check.attestations.clone(),
+            budget: Budget::default(),
         };
         let tally = Mutex::new(Tally::new(check, self.signers, self.subject.image));
         let search = Search {

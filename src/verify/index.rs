@@ -35,7 +35,6 @@ struct Entry {
 struct Named {
     os: String,
     architecture: String,
-    variant: String,
 }
 
 /// One of these names, or `None` for a member that decides nothing.
@@ -103,10 +102,9 @@ impl<'de> Visitor<'de> for NamedVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Named, A::Error> {
         let (mut named, mut seen) = (Named::default(), Vec::new());
         while let Some(key) = map.next_key::<String>()? {
-            match decisive(&key, &["os", "architecture", "variant"], &mut seen)? {
+            match decisive(&key, &["os", "architecture"], &mut seen)? {
                 Some("os") => named.os = map.next_value()?,
-                Some("architecture") => named.architecture = map.next_value()?,
-                Some(_) => named.variant = map.next_value()?,
+                Some(_) => named.architecture = map.next_value()?,
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -125,9 +123,8 @@ impl Entry {
 
     /// Whether a node of one of these platforms, of any when there are none, could run it.
     fn could_run(&self, platforms: &[Platform]) -> bool {
-        let (os, architecture, variant) =
-            self.platform.as_ref().map_or(("", "", ""), |p| (&p.os, &p.architecture, &p.variant));
-        platforms.is_empty() || platforms.iter().any(|platform| platform.could_run(os, architecture, variant))
+        let (os, architecture) = self.platform.as_ref().map_or(("", ""), |p| (&p.os, &p.architecture));
+        platforms.is_empty() || platforms.iter().any(|platform| platform.could_run(os, architecture))
     }
 
     fn platform(&self) -> String {

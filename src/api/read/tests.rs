@@ -657,6 +657,12 @@ fn e16_e17_an_identity_has_one_issuer_and_one_subject() {
         (json!({"issuer": "i", "subject": "s", "san": "x"}), "san"),
         (json!({"issuer": "i", "subject": "s", "githubWorkflow": {"branch": "x"}}), "githubWorkflow.branch"),
         (json!({"issuer": "i", "subject": "s", "githubWorkflow": {"sha": 1}}), "githubWorkflow.sha"),
+        // Not absent: a restriction that lost its value would let everything pass.
+        (json!({"issuer": "i", "subject": "s", "githubWorkflow": {"ref": ""}}), "githubWorkflow.ref"),
+        (
+            json!({"issuer": "i", "subject": "s", "githubWorkflow": {"repository": "", "ref": "r"}}),
+            "githubWorkflow.repository",
+        ),
     ] {
         let policy = with(&keyless(&fields));
         let at = format!("[0].cosign.identities[0].{at}");
@@ -664,6 +670,36 @@ fn e16_e17_an_identity_has_one_issuer_and_one_subject() {
         broken(&policy);
     }
     suspicious(&keyless(&json!({"issuer": "i", "subjectRegExp": ".*"})), "cosign.identities[0].subjectRegExp");
+}
+
+#[test]
+fn what_can_never_pass_is_warned_of() {
+    let of = |kind: &str, expression: &str| json!({"cosign": {"attestations": [{"predicateType": kind, "expression": expression}]}});
+    for kind in ["slsaprovenance", "spdxjson", "https://sigstore.dev/cosign/sign/v1"] {
+        suspicious(&of(kind, "true"), "cosign.attestations[0].predicateType");
+    }
+    let policy = with(&of("slsaprovenance1", "true"));
+    assert!(policy.problems[0].message.contains("https://slsa.dev/provenance/v1"), "{:?}", policy.problems);
+    for never in ["'str'", "false", "3", "[true]", "predicate.n + 1", "size(predicate.a)"] {
+        suspicious(&of("https://slsa.dev/provenance/v1", never), "cosign.attestations[0].expression");
+    }
+    for sometimes in ["true", "predicate.ok", "predicate.n == 3", "predicate.a.all(x, x == 1)"] {
+        silent(&of("https://slsa.dev/provenance/v1", sometimes));
+    }
+    let equal = |threshold: usize, second: &str| {
+        json!({"cosignKeyRef": null, "cosign": {"threshold": threshold, "identities": [
+            {"issuer": "i", "subject": "s"}, {"issuer": "i", "subject": second}]}})
+    };
+    suspicious(&equal(2, "s"), "cosign.identities[1]");
+    silent(&equal(2, "t"));
+    silent(&equal(1, "s"));
+}
+
+#[test]
+fn an_identity_that_cannot_be_read_gives_no_other_warning() {
+    let policy = with(&keyless(&json!({"issuer": "i"})));
+    assert_eq!(errors(&policy), ["[0].cosign.identities[0].subject"]);
+    assert_eq!(warnings(&policy), Vec::<String>::new());
 }
 
 #[test]

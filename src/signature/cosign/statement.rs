@@ -12,12 +12,17 @@ const PREDICATE_TYPE: &str = "https://sigstore.dev/cosign/sign/v1";
 /// Subjects of one statement. cosign writes one.
 const MAX_SUBJECTS: usize = 256;
 
+/// Values in a statement when attestations are asked for: one for every four bytes of 1 MiB, and no real document is that
+/// dense.
+const MAX_ATTESTED_VALUES: usize = 1 << 18;
+
 /// Reads a statement of at most `max` bytes whose signature was verified, and gives what it says if it is for `image`: as a
 /// signature its subject's annotations, and otherwise, if `attestations` are asked for, the predicate.
 ///
 /// The digest alone binds; a subject's `name` is free text. If several subjects are the image, the first one counts.
 pub(super) fn read(text: &[u8], image: &Digest, attestations: bool, max: usize) -> Result<Statement, SignatureError> {
-    let statement = json::parse(text, max, "the statement")?;
+    let values = if attestations { MAX_ATTESTED_VALUES } else { json::MAX_VALUES };
+    let statement = json::parse_larger(text, max, values, "the statement")?;
     let statement = statement.object("the statement")?;
     let kind = statement.text("_type")?;
     if !TYPES.contains(&kind) {

@@ -104,7 +104,7 @@ impl<'a> Trust<'a> {
         let signer = match &bundle.material {
             Material::Key { hint } => {
                 let prove = |root: &TrustRoot, binding: Binding<'_>| root.prove_bundle(text, binding);
-                self.envelope_key(envelope, prove)?.ok_or_else(|| self.keys.unverified(hint.clone()))?
+                self.envelope_key(envelope, prove)?.ok_or_else(|| self.untrusted(hint.clone()))?
             }
             Material::Certificate => {
                 let (root, evidence) = self.certificates()?;
@@ -140,11 +140,11 @@ impl<'a> Trust<'a> {
             }
             (Material::Key { hint }, Some(envelope)) => {
                 let prove = |root: &TrustRoot, binding: Binding<'_>| root.prove_bundle(text, binding);
-                self.envelope_key(envelope, prove)?.ok_or_else(|| self.keys.unverified(hint.clone()))?
+                self.envelope_key(envelope, prove)?.ok_or_else(|| self.untrusted(hint.clone()))?
             }
             (Material::Key { hint }, None) => {
                 let key = self.keys.signer(artifact, &signature);
-                let key = key.ok_or_else(|| self.keys.unverified(hint.clone()))?;
+                let key = key.ok_or_else(|| self.untrusted(hint.clone()))?;
                 let binding = Binding { message: artifact, payload: None, signature: &signature, key: &key.spki };
                 self.logged(|root| root.prove_bundle(text, binding))?;
                 Signer::Key(key.fingerprint.clone())
@@ -171,7 +171,7 @@ impl<'a> Trust<'a> {
             let (root, evidence) = self.certificates()?;
             Signer::Certificate(root.verify_legacy(layer.content, &signature, layer.beside, evidence)?)
         } else {
-            return Err(SignatureError::UntrustedKey(None));
+            return Err(self.untrusted(None));
         };
         let (annotations, reference) = legacy::read(layer.content, image)?;
         Ok(Claim { signer, statement: Statement::Signature { annotations, reference } })
@@ -193,13 +193,22 @@ impl<'a> Trust<'a> {
                 let certified = root.verify_legacy_envelope(layer.content, content, layer.beside, evidence);
                 Signer::Certificate(certified.map_err(|error| self.tell(error, envelope, image))?)
             }
-            None => return Err(SignatureError::UntrustedKey(None)),
+            None => return Err(self.untrusted(None)),
         };
         self.statement(signer, envelope, image)
     }
 
     fn anybody(&self) -> Result<(), SignatureError> {
         if self.keyless.is_some() { Ok(()) } else { self.keys.not_empty() }
+    }
+
+    /// Of a signature without certificate that no configured key made.
+    fn untrusted(&self, hint: Option<String>) -> SignatureError {
+        if self.keys.is_empty() && self.keyless.is_some() {
+            let text = "signed with a key, while this check asks for a certificate (keyless)";
+            return SignatureError::Mismatch(text.to_owned());
+        }
+        self.keys.unverified(hint)
     }
 
     fn limit(&self) -> usize {

@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::PemObject as _;
+use sigstore_crypto::VerificationKey;
 use sigstore_types::bundle::{InclusionProof, KindVersion, TransparencyLogEntry};
 use sigstore_types::{Bundle, MediaType, Sha256Hash, SignatureBytes};
 
@@ -98,18 +99,21 @@ impl TrustRoot {
     ) -> Result<(), SignatureError> {
         about(entry, binding)?;
         let second = entry.kind_version == KindVersion::HashedRekordV002;
+        // Without the promise nothing proves when the entry was made: then only a key that is trusted today counts, or whoever
+        // has one that was retired could make entries for ever.
+        let mut time = jiff::Timestamp::now();
         if entry.inclusion_promise.is_some() && !second {
-            self.promised(entry)?;
+            time = self.promised(entry)?;
         }
         match &entry.inclusion_proof {
-            Some(proof) => self.included(entry, proof, second),
+            Some(proof) => self.included(entry, proof, time),
             None if promise_suffices && entry.inclusion_promise.is_some() && !second => Ok(()),
             None => Err(failed("the log entry has no proof of inclusion")),
         }
     }
 
-    /// The signed entry timestamp: the log's signature over the entry, its place and its time.
-    fn promised(&self, entry: &TransparencyLogEntry) -> Result<(), SignatureError> {
+    /// The signed entry timestamp: the log's signature over the entry, its place and its time, which is given back.
+    fn promised(&self, entry: &TransparencyLogEntry) -> Result<jiff::Timestamp, SignatureError> {
         let bad = || failed("the log's promise does not hold");
         let promise = entry.inclusion_promise.as_ref().ok_or_else(bad)?;
         let time = entry.integrated_time.ok_or_else(bad)?;
@@ -128,16 +132,17 @@ impl TrustRoot {
             entry.log_index.get()
         );
         let signature = SignatureBytes::from_bytes(promise.signed_entry_timestamp.as_bytes());
-        key.verify(signed, &signature).map_err(|_| bad())
+        key.verify(signed, &signature).map(|()| time).map_err(|_| bad())
     }
 
-    /// The entry hashes up to a root that the log signed.
+    /// The entry hashes up to a root that its log signed with a key that is to be trusted at this time.
     fn included(
         &self,
         entry: &TransparencyLogEntry,
         proof: &InclusionProof,
-        second: bool,
+        time: jiff::Timestamp,
     ) -> Result<(), SignatureError> {
+        let second = entry.kind_version == KindVersion::HashedRekordV002;
         let checkpoint =
             proof.checkpoint.checkpoint().ok_or_else(|| failed("the proof of inclusion has no checkpoint"))?;
         if proof.hashes.len() > MAX_HASHES || checkpoint.signatures().len() > MAX_HASHES {
@@ -155,14 +160,16 @@ impl TrustRoot {
         let leaf = sigstore_merkle::hash_leaf(entry.canonicalized_body.as_bytes());
         sigstore_merkle::verify_inclusion_proof(&leaf, index, size, &proof.hashes, checkpoint.root_hash())
             .map_err(|error| not_valid("the proof of inclusion does not hold", &error))?;
-        let now = jiff::Timestamp::now();
-        let mut keys = checkpoint.signatures().iter().flat_map(|signature| {
-            self.logs.keys_by_hint(&signature.key_id, now).map(move |key| (key, &signature.signature))
-        });
-        if keys.any(|(key, signature)| key.verify(checkpoint.signed_data(), signature).is_ok()) {
+        let id = Sha256Hash::try_from(entry.log_id.key_id.as_bytes()).ok();
+        let key = id.and_then(|id| self.logs.key_at(&id, time));
+        let signed = |key: &VerificationKey| {
+            let mut signatures = checkpoint.signatures().iter();
+            signatures.any(|signature| key.verify(checkpoint.signed_data(), &signature.signature).is_ok())
+        };
+        if key.is_some_and(signed) {
             Ok(())
         } else {
-            Err(failed("the checkpoint is not signed by a trusted log"))
+            Err(failed("the checkpoint is not signed by a log that is trusted, or was not at its time"))
         }
     }
 }

@@ -361,6 +361,63 @@ fn e3_e6_a_signature_by_a_key_needs_its_own_log_entry_when_one_is_asked_for() {
 }
 
 #[test]
+fn e21_a_log_key_that_was_retired_counts_for_what_is_proven_to_be_older_alone() {
+    let world = World::new();
+    let key = Signing::new();
+    let (keys, _) = PublicKeys::from_pem(key.pem().as_bytes());
+    let judge = |end: Option<&str>, promise: bool| {
+        let mut json = world.root();
+        if let Some(end) = end {
+            json["tlogs"][0]["publicKey"]["validFor"]["end"] = end.into();
+        }
+        let root = root(&json);
+        let logged = Trust { root: Some(&root), log_for_keys: true, ..Trust::of_keys(&keys) };
+        let mut bundle = world.bundle_by_key(&key, &world::statement(&image(), SIGNATURE_TYPE, &json!({})));
+        if !promise {
+            let entry = at(&mut bundle, "/verificationMaterial/tlogEntries/0");
+            entry.as_object_mut().unwrap().remove("inclusionPromise");
+        }
+        logged.bundle(bundle.to_string().as_bytes(), &image()).map(drop).map_err(|error| error.to_string())
+    };
+    for promise in [true, false] {
+        assert_eq!(judge(None, promise), Ok(()));
+        assert_eq!(judge(Some("2100-01-01T00:00:00Z"), promise), Ok(()));
+        assert!(judge(Some("2021-01-01T00:00:00Z"), promise).unwrap_err().contains("not at its time"));
+    }
+    // Made a minute ago, when the key still counted; only the promise proves that.
+    let now = (jiff::Timestamp::now() - Duration::from_secs(20)).to_string();
+    assert_eq!(judge(Some(&now), true), Ok(()));
+    assert!(judge(Some(&now), false).unwrap_err().contains("the checkpoint is not signed by a log that is trusted"));
+}
+
+#[test]
+fn a_signature_by_a_key_where_certificates_are_asked_for_says_so() {
+    let world = World::new();
+    let (root, keys) = (root(&world.root()), PublicKeys::default());
+    let trust = Trust { keys: &keys, root: Some(&root), log_for_keys: false, keyless: Some(ALL), attestations: false };
+    let bundle = world.bundle_by_key(&Signing::new(), &world::statement(&image(), SIGNATURE_TYPE, &json!({})));
+    let error = trust.bundle(bundle.to_string().as_bytes(), &image()).unwrap_err();
+    assert!(error.to_string().contains("asks for a certificate"), "{error}");
+    let (keys, _) = PublicKeys::from_pem(Signing::new().pem().as_bytes());
+    let error = Trust { keys: &keys, ..trust }.bundle(bundle.to_string().as_bytes(), &image()).unwrap_err();
+    assert!(error.to_string().contains("untrusted key"), "{error}");
+}
+
+#[test]
+fn e34_attestations_have_room_for_what_a_large_document_holds_and_signatures_do_not() {
+    let key = Signing::new();
+    let (keys, _) = PublicKeys::from_pem(key.pem().as_bytes());
+    let trust = Trust { attestations: true, ..Trust::of_keys(&keys) };
+    let judge = |trust: Trust<'_>, kind: &str, values: usize| {
+        let bundle = World::new().bundle_by_key(&key, &world::statement(&image(), kind, &json!(vec![0; values])));
+        trust.bundle(bundle.to_string().as_bytes(), &image()).map(drop).map_err(|error| error.to_string())
+    };
+    assert_eq!(judge(trust, "https://x.test/y", 90_000), Ok(()));
+    assert!(judge(trust, "https://x.test/y", 270_000).unwrap_err().contains("more than 262144 values"));
+    assert!(judge(Trust::of_keys(&keys), SIGNATURE_TYPE, 21_000).unwrap_err().contains("more than 20000 values"));
+}
+
+#[test]
 fn e9_an_expired_intermediate_is_refused_with_and_without_the_log() {
     for (lapsed, good) in [(false, true), (true, false)] {
         let world = World::below(lapsed);

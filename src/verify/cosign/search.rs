@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use oci_client::manifest::{OciDescriptor, OciImageManifest};
 
-use super::tally::{Found, Tally};
+use super::tally::{Found, Holds, Tally};
 use super::{CosignMethod, locked};
 use crate::domain::digest::Digest;
+use crate::domain::expression::Budget;
 use crate::domain::image::Repository;
 use crate::domain::policy::AttestationCheck;
 use crate::domain::verdict::{Refusal, RefusalKind};
@@ -37,13 +38,13 @@ const MAX_SIGNATURE: usize = 4 << 20;
 pub(super) struct Tagged {
     suffix: &'static str,
     media_type: &'static str,
-    attestations: bool,
+    holds: Holds,
 }
 
 pub(super) const SIGNATURES: Tagged =
-    Tagged { suffix: "sig", media_type: "application/vnd.dev.cosign.simplesigning.v1+json", attestations: false };
+    Tagged { suffix: "sig", media_type: "application/vnd.dev.cosign.simplesigning.v1+json", holds: Holds::Signatures };
 pub(super) const ATTESTATIONS: Tagged =
-    Tagged { suffix: "att", media_type: "application/vnd.dsse.envelope.v1+json", attestations: true };
+    Tagged { suffix: "att", media_type: "application/vnd.dsse.envelope.v1+json", holds: Holds::Attestations };
 
 /// One place being searched: ends when it is exhausted, or enough was found.
 pub(super) type Walk<'a> = Pin<Box<dyn Future<Output = Result<(), Fault>> + Send + 'a>>;
@@ -55,6 +56,8 @@ pub(super) struct TrustSet {
     pub(super) log_for_keys: bool,
     pub(super) keyless: Option<Evidence>,
     pub(super) attestations: Vec<AttestationCheck>,
+    /// For the expressions of these.
+    pub(super) budget: Budget,
 }
 
 /// The repository with the signatures and how it is reached.
@@ -122,7 +125,7 @@ impl TrustSet {
             {
                 match &wanted.expression {
                     None => Found::Fits,
-                    Some(expression) => match expression.holds(predicate, predicate_type, subject) {
+                    Some(expression) => match expression.holds(predicate, predicate_type, subject, &self.budget) {
                         Ok(true) => Found::Fits,
                         Ok(false) => Found::Differs("the expression is not true of it".to_owned()),
                         Err(why) => Found::Differs(why),
@@ -144,7 +147,7 @@ impl Search<'_> {
         let tag = format!("{}-{}.{}", self.digest.algorithm_name(), self.digest.hex(), kind.suffix);
         let Some(manifest) = upstream.tagged_manifest(repository, &tag, access).await? else { return Ok(()) };
         let Some(manifest) = image_manifest(&manifest) else {
-            self.refuse(kind.attestations, format!("the tag {tag} is not an image manifest"));
+            self.refuse(kind.holds, format!("the tag {tag} is not an image manifest"));
             return Ok(());
         };
         let mut spoilt = None;
@@ -153,15 +156,15 @@ impl Search<'_> {
             self.too_many(i)?;
             let annotation = |name: &str| layer.annotations.as_ref().and_then(|a| a.get(name)).cloned();
             let signature = annotation(LEGACY_SIGNATURE).unwrap_or_default();
-            if signature.is_empty() && !kind.attestations {
-                self.refuse(false, "a signature layer has no signature".to_owned());
+            if signature.is_empty() && kind.holds == Holds::Signatures {
+                self.refuse(Holds::Signatures, "a signature layer has no signature".to_owned());
                 continue;
             }
-            let Some(content) = self.blob(layer, kind.attestations, &mut spoilt).await? else { continue };
+            let Some(content) = self.blob(layer, kind.holds, &mut spoilt).await? else { continue };
             let evidence = [CERTIFICATE, CHAIN, LOG_BUNDLE, TIMESTAMP].map(|name| annotation(name).unwrap_or_default());
             let [certificate, chain, log, timestamp] = evidence;
             let texts = [signature, certificate, chain, log, timestamp];
-            if self.judge(Candidate::Layer { content, texts, attestation: kind.attestations }).await? {
+            if self.judge(Candidate::Layer { content, texts, attestation: kind.holds == Holds::Attestations }).await? {
                 return Ok(());
             }
         }
@@ -186,7 +189,7 @@ impl Search<'_> {
             if !says_bundle(Some(&layer.media_type)) || layer.digest.parse::<Digest>().is_err() {
                 continue;
             }
-            let Some(text) = self.blob(layer, false, &mut spoilt).await? else { continue };
+            let Some(text) = self.blob(layer, Holds::Either, &mut spoilt).await? else { continue };
             if self.judge(Candidate::Bundle(text)).await? {
                 return Ok(());
             }
@@ -198,18 +201,18 @@ impl Search<'_> {
     async fn blob(
         &self,
         layer: &OciDescriptor,
-        attestations: bool,
+        holds: Holds,
         spoilt: &mut Option<Fault>,
     ) -> Result<Option<bytes::Bytes>, Fault> {
         let Ok(digest) = layer.digest.parse::<Digest>() else {
-            self.refuse(attestations, "a signature layer has no valid digest".to_owned());
+            self.refuse(holds, "a signature layer has no valid digest".to_owned());
             return Ok(None);
         };
         let upstream = &self.subject.verifier.upstream;
         let got = upstream.blob(self.place.repository, &digest, MAX_SIGNATURE, self.place.access).await;
         match unspoilt(got, spoilt)? {
             Some(None) => {
-                self.refuse(attestations, format!("the signature's content {digest} is missing"));
+                self.refuse(holds, format!("the signature's content {digest} is missing"));
                 Ok(None)
             }
             got => Ok(got.flatten()),
@@ -220,18 +223,22 @@ impl Search<'_> {
     async fn judge(&self, candidate: Candidate) -> Result<bool, Fault> {
         let Subject { verifier, namespace, deadline, .. } = self.subject;
         let (trust, image) = (self.trust.clone(), self.digest.clone());
-        let attestation = matches!(candidate, Candidate::Layer { attestation: true, .. });
+        let holds = match candidate {
+            Candidate::Bundle(_) => Holds::Either,
+            Candidate::Layer { attestation: true, .. } => Holds::Attestations,
+            Candidate::Layer { .. } => Holds::Signatures,
+        };
         let judged = verifier.labour.run(namespace, *deadline, move || trust.judge(&candidate, &image)).await?;
         let mut tally = locked(self.tally);
         match judged {
             Ok((claim, found)) => tally.add(&claim, &found),
-            Err(error) => tally.refuse(attestation, refusal(&error)),
+            Err(error) => tally.refuse(holds, refusal(&error)),
         }
         Ok(tally.complete())
     }
 
-    fn refuse(&self, attestations: bool, detail: String) {
-        locked(self.tally).refuse(attestations, Refusal::new(RefusalKind::Invalid, detail));
+    fn refuse(&self, holds: Holds, detail: String) {
+        locked(self.tally).refuse(holds, Refusal::new(RefusalKind::Invalid, detail));
     }
 
     fn too_many(&self, seen: usize) -> Result<(), Fault> {

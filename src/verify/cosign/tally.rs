@@ -20,6 +20,14 @@ enum Who {
     Identity(usize),
 }
 
+/// What a place can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holds {
+    Signatures,
+    Attestations,
+    Either,
+}
+
 /// What a verified statement is to one of the attestations that are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Found {
@@ -47,14 +55,14 @@ pub(super) struct Tally<'a> {
     image: &'a ImageRef,
     signature: Need,
     attestations: Vec<Need>,
-    /// Attestations that could not be verified: their type is not known.
-    unverified: usize,
+    /// What could not be verified and may be an attestation: its type is not known.
+    unverified: Best,
 }
 
 impl<'a> Tally<'a> {
     pub(super) fn new(check: &'a CosignCheck, listed: &'a [String], image: &'a ImageRef) -> Self {
         let attestations = check.attestations.iter().map(|_| Need::default()).collect();
-        Self { check, listed, image, signature: Need::default(), attestations, unverified: 0 }
+        Self { check, listed, image, signature: Need::default(), attestations, unverified: Best::new() }
     }
 
     /// Whether nothing is missing.
@@ -98,10 +106,11 @@ impl<'a> Tally<'a> {
     }
 
     /// Notes something that could not be verified.
-    pub(super) fn refuse(&mut self, attestation: bool, refusal: Refusal) {
-        if attestation {
-            self.unverified += 1;
-        } else {
+    pub(super) fn refuse(&mut self, place: Holds, refusal: Refusal) {
+        if place != Holds::Signatures {
+            self.unverified.add(refusal.clone());
+        }
+        if place != Holds::Attestations {
             self.signature.best.add(refusal);
         }
     }
@@ -133,8 +142,14 @@ impl<'a> Tally<'a> {
             let text = format!("the attestation {kind} is signed by {found} of the {wanted} who must sign it");
             return Refusal::new(RefusalKind::Invalid, text);
         }
-        let more = if self.unverified > 0 { " that could be verified" } else { "" };
-        let why = need.best.refusal(|| format!("none of this type{more} for {digest}"));
+        let why = need.best.refusal(|| {
+            let unverified = self.unverified.refusal(String::new).detail;
+            if unverified.is_empty() {
+                format!("none of this type for {digest}")
+            } else {
+                format!("none of this type that could be verified for {digest}; of what could not: {unverified}")
+            }
+        });
         let refusal_kind = if why.kind == RefusalKind::Unsigned { RefusalKind::Invalid } else { why.kind };
         Refusal::new(refusal_kind, format!("the attestation {kind} is missing: {}", why.detail))
     }

@@ -170,6 +170,30 @@ async fn d6_a_manifest_that_hides_its_platform_counts_for_every_listed_one() {
 }
 
 #[tokio::test]
+async fn d6_what_a_node_falls_back_on_must_be_signed_beside_an_entry_that_it_cannot_take() {
+    let (shop, key) = (Shop::open(1), CosignKey::new());
+    let [good, bad] = ["good", "bad"].map(|content| shop.image("app", content));
+    shop.legacy("app", &good, &[key.legacy(&good, "a")]);
+    let variant = |architecture, variant| {
+        let mut entry = entry(&good, "linux", architecture);
+        entry["platform"]["variant"] = json!(variant);
+        entry
+    };
+    for (node, decoy, fallback) in [
+        ("linux/amd64", variant("amd64", "v9"), "386"),
+        ("linux/amd64", entry(&good, "linux", "amd46"), "386"),
+        ("linux/arm64", variant("arm64", "v20"), "arm"),
+    ] {
+        index(&shop, &[decoy.clone(), entry(&bad, "linux", fallback)]);
+        assert_eq!(judged_for(&[node], &shop, &key).await.0, "denied Unsigned", "{decoy}");
+        index(&shop, &[decoy.clone(), entry(&good, "linux", fallback)]);
+        assert_eq!(judged_for(&[node], &shop, &key).await.0, "allowed Cosign a", "{decoy}");
+        index(&shop, &[decoy, entry(&bad, "linux", "s390x")]);
+        assert_eq!(judged_for(&[node], &shop, &key).await.0, "allowed Cosign a");
+    }
+}
+
+#[tokio::test]
 async fn d7_an_entry_that_two_readers_see_differently_does_not_count() {
     let (shop, key) = (Shop::open(1), CosignKey::new());
     let [good, bad] = ["good", "bad"].map(|content| shop.image("app", content));

@@ -115,6 +115,15 @@ fn e1_an_attestation_that_is_asked_for_must_be_there_fit_and_be_signed_by_as_man
         assert!(refusal.detail.starts_with("the attestation t is missing: "), "{refusal:?}");
         assert!(refusal.detail.contains(text), "{refusal:?}");
     }
+    // What could not be verified is said, wherever it was.
+    for holds in [Holds::Attestations, Holds::Either, Holds::Signatures] {
+        let image: ImageRef = "r.io/app:1".parse().unwrap();
+        let mut tally = Tally::new(&check, &[], &image);
+        tally.add(&by.0, &[Found::Other]);
+        tally.refuse(holds, Refusal::new(RefusalKind::Invalid, "more than 7 values"));
+        let detail = tally.refusal(&Digest::sha256(b"x"), image.repository()).detail;
+        assert_eq!(detail.contains("more than 7 values"), holds != Holds::Signatures, "{detail}");
+    }
     // It is no signature, whoever made it.
     assert!(tally(&check, &[], &[attested("a@x", Found::Fits)]).is_err());
     let two = CosignCheck { threshold: 2, ..check };
