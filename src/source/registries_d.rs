@@ -22,7 +22,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::lookaside::StoreUrl;
 use crate::domain::image::ImageRef;
@@ -54,19 +55,74 @@ struct Said {
 }
 
 /// One file.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default)]
 struct Document {
-    #[serde(rename = "default-docker")]
     default_docker: Option<Section>,
     docker: Option<BTreeMap<String, Option<Section>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 struct Section {
+    #[serde(alias = "Lookaside", alias = "LOOKASIDE")]
     lookaside: Option<String>,
+    #[serde(alias = "Sigstore", alias = "SIGSTORE")]
     sigstore: Option<String>,
-    #[serde(rename = "use-sigstore-attachments")]
+    #[serde(
+        rename = "use-sigstore-attachments",
+        alias = "Use-Sigstore-Attachments",
+        alias = "USE-SIGSTORE-ATTACHMENTS",
+        default,
+        deserialize_with = "unquoted"
+    )]
     attachments: Option<bool>,
+}
+
+/// Skopeo refuses a text where truth is asked for, such as `"yes"` in quotes.
+fn unquoted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    struct Truth;
+    impl Visitor<'_> for Truth {
+        type Value = Option<bool>;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("true or false")
+        }
+        fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+            Ok(Some(value))
+        }
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+    }
+    deserializer.deserialize_any(Truth)
+}
+
+/// Skopeo reads `Docker:` as it reads `docker:`.
+impl<'de> Deserialize<'de> for Document {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Document;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("default-docker and docker")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document, A::Error> {
+                let mut document = Document::default();
+                let (mut seen, mut sections) = (false, false);
+                while let Some(name) = map.next_key::<String>()? {
+                    match name.to_ascii_lowercase().as_str() {
+                        "default-docker" if !seen => (seen, document.default_docker) = (true, map.next_value()?),
+                        "docker" if !sections => (sections, document.docker) = (true, map.next_value()?),
+                        "default-docker" | "docker" => return Err(A::Error::custom("stands twice")),
+                        _ => {
+                            tracing::warn!("registries.d: an unknown member {name:?} is ignored");
+                            map.next_value::<IgnoredAny>()?;
+                        }
+                    }
+                }
+                Ok(document)
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
 }
 
 impl Section {

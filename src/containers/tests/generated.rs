@@ -197,7 +197,7 @@ fn requirements(seed: &mut Seed, pem: &str) -> Value {
             json!({"type": "signedBy", "keyType": "GPGKeys", "keyData": key})
         }
     };
-    (0..1 + usize::from(seed.chance(20))).map(|_| one(seed)).collect()
+    (0..=usize::from(seed.chance(20))).map(|_| one(seed)).collect()
 }
 
 fn sections(seed: &mut Seed) -> String {
@@ -242,10 +242,10 @@ fn policies_made_of_a_policy_json_ask_for_no_less_without_a_note() {
             let before = on_nodes(&read, registries_d.as_ref(), image, content);
             let after = at_admission(&policies, &objects, image, registries_d.is_some());
             let odd = Names::as_written(image, &image.parse().expect("an image")).is_some();
-            let noted = odd && notes.contains("nodes compare hosts as they are written");
+            let excused = odd && notes.contains("nodes compare hosts as they are written");
             let looser = looser(&before, &after);
             assert!(
-                noted || !looser,
+                excused || !looser,
                 "case {number}, {image}: {before:?} became {after:?}\n{policy:#}\n{text:?}\n{}\n{notes}",
                 made.documents.concat()
             );
@@ -302,13 +302,13 @@ async fn nodes_made_of_policies_ask_for_no_less_without_a_note() {
             let parsed: ImageRef = image.parse().expect("an image");
             let odd = Names::as_written(image, &parsed).is_some();
             let port = parsed.repository().host().contains(':');
-            let noted = (odd && notes.contains("nodes compare hosts as they are written"))
+            let excused = (odd && notes.contains("nodes compare hosts as they are written"))
                 || (port
                     && before.is_none()
                     && notes.contains("weaker on nodes: on nodes it covers hosts with a port, too"));
             let looser = looser(&before, &after);
             assert!(
-                noted || !looser,
+                excused || !looser,
                 "case {number}, {image}: {before:?} became {after:?}\n{entries:#?}\n{}\n{notes}",
                 files.policy
             );

@@ -314,3 +314,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn names_have_no_case_and_truth_no_quotes_as_for_skopeo() {
+    let capital = loaded("Docker:\n  reg.io:\n    Lookaside: https://s.example/\n    use-sigstore-attachments: true\n");
+    assert_eq!(found(&capital, "reg.io/a"), url("https://s.example/"));
+    assert!(capital.sigstore_attachments_of("reg.io"));
+    for text in ["\"yes\"", "'true'", "1", "[true]"] {
+        let yaml = format!("docker:\n  reg.io:\n    use-sigstore-attachments: {text}\n");
+        assert!(load(&[("a.yaml", &yaml)]).is_err(), "{text}");
+    }
+    for (text, value) in [("true", true), ("false", false), ("null", false)] {
+        let yaml = format!("docker:\n  reg.io:\n    use-sigstore-attachments: {text}\n");
+        assert_eq!(loaded(&yaml).sigstore_attachments_of("reg.io"), value, "{text}");
+    }
+    let twice =
+        "docker: {a.io: {lookaside: 'https://s.example/'}}\nDocker: {b.io: {lookaside: 'https://s.example/'}}\n";
+    assert!(load(&[("a.yaml", twice)]).is_err());
+}

@@ -52,7 +52,7 @@ impl<'a> Generator<'a> {
         let port = image.host.rsplit(':').next().unwrap();
         let [lower, capitals] = ["localhost", "LOCALHOST"].map(|name| format!("{name}:{port}"));
         // How the host is written: in scopes, and by the Pod.
-        let (scoped, asked) = match self.below(8) {
+        let (written, asked) = match self.below(8) {
             0 => (&capitals, &lower),
             1 => (&lower, &capitals),
             2 => (&capitals, &capitals),
@@ -60,7 +60,7 @@ impl<'a> Generator<'a> {
             _ => (&image.host, &image.host),
         };
         let named = named.replace(&image.host, asked);
-        let scopes: Vec<_> = scopes(&image).iter().map(|scope| scope.replace(&image.host, scoped)).collect();
+        let scopes: Vec<_> = scopes(&image).iter().map(|scope| scope.replace(&image.host, written)).collect();
         let mut docker = Map::new();
         for scope in &scopes {
             if self.chance(25) {
