@@ -5,12 +5,15 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt as _;
 
+use super::image_signature::ImageSignature;
 use super::policy::{ClusterRegistrySecurityPolicy, RegistrySecurityPolicy};
 
-/// API group of both kinds.
+/// API group of the policies.
 pub const GROUP: &str = "tmax.io";
-/// The one version, served and stored.
+/// Their one version, served and stored.
 pub const VERSION: &str = "v1";
+/// API group of records of signatures.
+pub const RECORD_GROUP: &str = "podseal.io";
 
 /// The annotation of the definitions that says which version of their schema this is.
 pub const SCHEMA_VERSION_ANNOTATION: &str = "podseal.io/schema-version";
@@ -28,6 +31,27 @@ pub enum PolicyKind {
     Namespaced,
 }
 
+/// The kinds that podseal defines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A policy.
+    Policy(PolicyKind),
+    /// `ImageSignature`, which no decision depends on.
+    Signature,
+}
+
+impl PolicyKind {
+    /// `kind` of its objects.
+    pub fn kind(self) -> &'static str {
+        Kind::Policy(self).kind()
+    }
+
+    /// The resource name in URLs and roles.
+    pub fn plural(self) -> &'static str {
+        Kind::Policy(self).plural()
+    }
+}
+
 /// A definition could not be written as YAML; a defect of this program.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write the definition of {kind} as YAML")]
@@ -36,31 +60,43 @@ pub struct CrdError {
     source: serde_saphyr::SerializeError,
 }
 
-impl PolicyKind {
-    /// Both, cluster kind first.
-    pub const ALL: [Self; 2] = [Self::Cluster, Self::Namespaced];
+impl Kind {
+    /// All, policies first.
+    pub const ALL: [Self; 3] =
+        [Self::Policy(PolicyKind::Cluster), Self::Policy(PolicyKind::Namespaced), Self::Signature];
 
     /// `kind` of its objects.
     pub fn kind(self) -> &'static str {
         match self {
-            Self::Cluster => "ClusterRegistrySecurityPolicy",
-            Self::Namespaced => "RegistrySecurityPolicy",
+            Self::Policy(PolicyKind::Cluster) => "ClusterRegistrySecurityPolicy",
+            Self::Policy(PolicyKind::Namespaced) => "RegistrySecurityPolicy",
+            Self::Signature => "ImageSignature",
         }
     }
 
     /// The resource name in URLs and roles.
     pub fn plural(self) -> &'static str {
         match self {
-            Self::Cluster => "clusterregistrysecuritypolicies",
-            Self::Namespaced => "registrysecuritypolicies",
+            Self::Policy(PolicyKind::Cluster) => "clusterregistrysecuritypolicies",
+            Self::Policy(PolicyKind::Namespaced) => "registrysecuritypolicies",
+            Self::Signature => "imagesignatures",
         }
     }
 
     /// What `kubectl get` also takes.
     pub fn short_name(self) -> &'static str {
         match self {
-            Self::Cluster => "crsp",
-            Self::Namespaced => "rsp",
+            Self::Policy(PolicyKind::Cluster) => "crsp",
+            Self::Policy(PolicyKind::Namespaced) => "rsp",
+            Self::Signature => "imgsig",
+        }
+    }
+
+    /// Its API group.
+    pub fn group(self) -> &'static str {
+        match self {
+            Self::Policy(_) => GROUP,
+            Self::Signature => RECORD_GROUP,
         }
     }
 
@@ -71,14 +107,15 @@ impl PolicyKind {
 
     /// Name of the definition's file in `crds/`: the definition's own name and `.yaml`.
     pub fn file_name(self) -> String {
-        format!("{}.{GROUP}.yaml", self.plural())
+        format!("{}.{}.yaml", self.plural(), self.group())
     }
 
     /// The definition.
     pub fn definition(self) -> CustomResourceDefinition {
         let mut crd = match self {
-            Self::Cluster => ClusterRegistrySecurityPolicy::crd(),
-            Self::Namespaced => RegistrySecurityPolicy::crd(),
+            Self::Policy(PolicyKind::Cluster) => ClusterRegistrySecurityPolicy::crd(),
+            Self::Policy(PolicyKind::Namespaced) => RegistrySecurityPolicy::crd(),
+            Self::Signature => ImageSignature::crd(),
         };
         let version = (SCHEMA_VERSION_ANNOTATION.to_owned(), SCHEMA_VERSION.to_string());
         crd.metadata.annotations.get_or_insert_default().extend([version]);
@@ -98,14 +135,14 @@ impl PolicyKind {
     }
 }
 
-/// The custom resource definitions, cluster kind first.
+/// The custom resource definitions, policies first.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    PolicyKind::ALL.map(PolicyKind::definition).into()
+    Kind::ALL.map(Kind::definition).into()
 }
 
 /// All definitions as one YAML stream.
 pub fn crds_yaml() -> Result<String, CrdError> {
-    let documents = PolicyKind::ALL.into_iter().map(PolicyKind::yaml).collect::<Result<Vec<_>, _>>()?;
+    let documents = Kind::ALL.into_iter().map(Kind::yaml).collect::<Result<Vec<_>, _>>()?;
     Ok(documents.join("---\n"))
 }
 
@@ -147,7 +184,9 @@ mod tests {
     use crate::api::identity::IDENTITY;
     use crate::api::notary::NOTARY_TRUST;
 
-    fn root(kind: PolicyKind) -> JSONSchemaProps {
+    const POLICIES: [Kind; 2] = [Kind::Policy(PolicyKind::Cluster), Kind::Policy(PolicyKind::Namespaced)];
+
+    fn root(kind: Kind) -> JSONSchemaProps {
         kind.definition().spec.versions.remove(0).schema.unwrap().open_api_v3_schema.unwrap()
     }
 
@@ -162,15 +201,13 @@ mod tests {
         }
     }
 
-    fn entry(kind: PolicyKind) -> JSONSchemaProps {
+    fn entry(kind: Kind) -> JSONSchemaProps {
         item(&properties(&properties(&root(kind))["spec"])["registries"]).clone()
     }
 
     #[test]
     fn names_are_those_of_the_original() {
-        for (kind, scope, short) in
-            [(PolicyKind::Cluster, "Cluster", "crsp"), (PolicyKind::Namespaced, "Namespaced", "rsp")]
-        {
+        for (kind, scope, short) in [(POLICIES[0], "Cluster", "crsp"), (POLICIES[1], "Namespaced", "rsp")] {
             let crd = kind.definition();
             assert_eq!(crd.metadata.name.as_deref(), Some(format!("{}.tmax.io", kind.plural()).as_str()));
             assert_eq!((crd.spec.group.as_str(), crd.spec.scope.as_str()), (GROUP, scope));
@@ -181,15 +218,33 @@ mod tests {
             assert_eq!((version.name.as_str(), version.served, version.storage), (VERSION, true, true));
             assert!(version.subresources.as_ref().unwrap().status.is_some());
             for name in [kind.kind(), kind.plural(), short] {
-                assert_eq!(PolicyKind::find(name), Some(kind));
+                assert_eq!(Kind::find(name), Some(kind));
             }
         }
-        assert_eq!(PolicyKind::find("SignerPolicy"), None);
+        assert_eq!(Kind::find("SignerPolicy"), None);
+    }
+
+    #[test]
+    fn records_have_names_of_their_own_and_a_spec_that_cannot_be_changed() {
+        let crd = Kind::Signature.definition();
+        assert_eq!(crd.metadata.name.as_deref(), Some("imagesignatures.podseal.io"));
+        assert_eq!((crd.spec.group.as_str(), crd.spec.scope.as_str()), (RECORD_GROUP, "Cluster"));
+        assert_eq!(crd.spec.names.short_names, Some(vec!["imgsig".to_owned()]));
+        let [version] = &crd.spec.versions[..] else { panic!("one version") };
+        assert_eq!((version.name.as_str(), version.served, version.storage), ("v1alpha1", true, true));
+        assert!(version.subresources.as_ref().unwrap().status.is_some());
+        let root = root(Kind::Signature);
+        let rules = |schema: &JSONSchemaProps| -> Vec<String> {
+            schema.x_kubernetes_validations.iter().flatten().map(|rule| rule.rule.clone()).collect()
+        };
+        assert_eq!(rules(&properties(&root)["spec"]), ["self == oldSelf"]);
+        assert!(rules(&root)[0].contains("self.metadata.name"), "{:?}", rules(&root));
+        assert_eq!(Kind::find("imgsig"), Some(Kind::Signature));
     }
 
     #[test]
     fn i13_fields_of_the_original_keep_type_and_requiredness_and_gain_no_constraint() {
-        for kind in PolicyKind::ALL {
+        for kind in POLICIES {
             let entry = entry(kind);
             assert_eq!(entry.required, Some(vec!["registry".to_owned(), "signCheck".to_owned()]));
             for (name, type_) in [
@@ -221,7 +276,7 @@ mod tests {
 
     /// What has the number [`SCHEMA_VERSION`]. Once that number is released, a change of the definitions needs the next
     /// one, or controllers will not replace those that are served.
-    const OF_THIS_VERSION: &str = "6c01232927f049b9";
+    const OF_THIS_VERSION: &str = "5ff6e6a7406636fa";
 
     #[test]
     fn the_version_counts_up_with_the_definitions() {
@@ -240,7 +295,7 @@ mod tests {
             names.sort();
             names
         };
-        for kind in PolicyKind::ALL {
+        for kind in POLICIES {
             let entry = entry(kind);
             assert_eq!(keys(&entry), sorted(&ENTRY));
             let cosign = &properties(&entry)["cosign"];
@@ -276,26 +331,26 @@ mod tests {
                 walk(&format!("{path}[]"), item(schema));
             }
         }
-        for kind in PolicyKind::ALL {
+        for kind in Kind::ALL {
             walk("", &root(kind));
         }
     }
 
     #[test]
     fn yaml_reads_back_as_what_was_written() {
-        for kind in PolicyKind::ALL {
+        for kind in Kind::ALL {
             let yaml = kind.yaml().unwrap();
             let back: CustomResourceDefinition = serde_saphyr::from_str(&yaml).unwrap();
             assert_eq!(back, kind.definition());
             assert_eq!(yaml, kind.yaml().unwrap());
         }
-        assert_eq!(crds_yaml().unwrap().matches("\n---\n").count(), 1);
+        assert_eq!(crds_yaml().unwrap().matches("\n---\n").count(), 2);
     }
 
     /// `UPDATE_GENERATED=1 cargo test --lib generated` writes them.
     #[test]
     fn generated_files_are_what_the_code_makes() {
-        for kind in PolicyKind::ALL {
+        for kind in Kind::ALL {
             let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("crds").join(kind.file_name());
             let yaml = kind.yaml().unwrap();
             if std::env::var_os("UPDATE_GENERATED").is_some() {

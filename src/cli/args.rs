@@ -127,7 +127,7 @@ pub(super) struct KeysRemove {
 
 #[derive(Debug, Args)]
 pub(super) struct CrdsCommand {
-    /// One kind, by its name, plural or short name; both without it
+    /// One kind, by its name, plural or short name; all without it
     #[arg(value_name = "KIND")]
     pub(super) kind: Option<String>,
 }

@@ -4,18 +4,18 @@ use std::process::ExitCode;
 
 use super::args::CrdsCommand;
 use super::output::{complain, print};
-use crate::api::PolicyKind;
+use crate::api::Kind;
 
 pub(super) fn run(command: &CrdsCommand) -> ExitCode {
     let text = match &command.kind {
         None => crate::api::crds_yaml(),
         Some(name) => {
-            if let Some(kind) = PolicyKind::find(name) {
+            if let Some(kind) = Kind::find(name) {
                 kind.yaml()
             } else {
                 complain(&format!(
                     "no such kind: {name}; there are {}",
-                    PolicyKind::ALL.map(PolicyKind::kind).join(" and ")
+                    Kind::ALL.map(Kind::kind).join(", ")
                 ));
                 return ExitCode::from(super::USAGE);
             }

@@ -13,7 +13,7 @@ use kube::{Api, Resource as _, ResourceExt as _};
 use tracing::{info, warn};
 
 use super::{Context, FIELD_MANAGER, Notice, Quiet, describe};
-use crate::api::{PolicyKind, SCHEMA_VERSION, SCHEMA_VERSION_ANNOTATION};
+use crate::api::{Kind, SCHEMA_VERSION, SCHEMA_VERSION_ANNOTATION};
 
 const RESYNC: Duration = Duration::from_secs(300);
 const SOON: Duration = Duration::from_secs(10);
@@ -46,9 +46,9 @@ fn compare(served: Option<&CustomResourceDefinition>) -> Served {
     }
 }
 
-/// Looks after both definitions for ever.
+/// Looks after the definitions for ever.
 pub async fn run(context: Context, config: Config) {
-    let mut quiet = PolicyKind::ALL.map(|kind| (kind, Quiet::default()));
+    let mut quiet = Kind::ALL.map(|kind| (kind, Quiet::default()));
     loop {
         let mut pause = RESYNC;
         for (kind, quiet) in &mut quiet {
@@ -76,7 +76,7 @@ pub async fn run(context: Context, config: Config) {
 }
 
 /// One look at one definition; what is not as it should be.
-async fn pass(context: &Context, config: Config, kind: PolicyKind) -> kube::Result<Option<String>> {
+async fn pass(context: &Context, config: Config, kind: Kind) -> kube::Result<Option<String>> {
     let api: Api<CustomResourceDefinition> = Api::all(context.client.clone());
     let own = kind.definition();
     let name = own.name_any();
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     fn with(version: Option<&str>) -> CustomResourceDefinition {
-        let mut crd = PolicyKind::Cluster.definition();
+        let mut crd = Kind::ALL[0].definition();
         crd.metadata.annotations = version.map(|v| [(SCHEMA_VERSION_ANNOTATION.to_owned(), v.to_owned())].into());
         crd
     }
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn only_older_definitions_are_outdated_and_those_without_a_version_are_the_oldest() {
         assert_eq!(compare(None), Served::Absent);
-        assert_eq!(compare(Some(&PolicyKind::Namespaced.definition())), Served::Same);
+        assert_eq!(compare(Some(&Kind::ALL[1].definition())), Served::Same);
         assert_eq!(compare(Some(&with(None))), Served::Older(0));
         assert_eq!(compare(Some(&with(Some("soon")))), Served::Older(0));
         let newer = SCHEMA_VERSION + 1;

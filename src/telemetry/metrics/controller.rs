@@ -11,7 +11,7 @@ pub use self::status::{READY_REASONS, StatusMetrics};
 use super::{family, single};
 
 /// The CRDs, as the label of their metric.
-const CRDS: [&str; 2] = ["clusterregistrysecuritypolicies", "registrysecuritypolicies"];
+const CRDS: [&str; 3] = ["clusterregistrysecuritypolicies", "registrysecuritypolicies", "imagesignatures"];
 
 /// The controller's metrics.
 #[derive(Debug)]

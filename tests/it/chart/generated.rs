@@ -21,12 +21,12 @@ fn compare(file: &Path, wanted: &str) {
 
 fn the_chart_carries_the_definitions_of_the_tree() {
     let files: Vec<_> = std::fs::read_dir(root().join("crds")).unwrap().map(|entry| entry.unwrap()).collect();
-    assert_eq!(files.len(), 2);
+    assert_eq!(files.len(), 3);
     for file in files {
         let text = std::fs::read_to_string(file.path()).unwrap();
         compare(&folder().join("crds").join(file.file_name()), &text);
     }
-    assert_eq!(std::fs::read_dir(folder().join("crds")).unwrap().count(), 2);
+    assert_eq!(std::fs::read_dir(folder().join("crds")).unwrap().count(), 3);
 }
 
 fn install_yaml_is_what_the_chart_makes_of_its_defaults() {
