@@ -8,6 +8,7 @@ pub mod containers;
 pub mod controller;
 pub mod domain;
 pub mod fault;
+pub mod records;
 pub mod signature;
 pub mod source;
 pub mod telemetry;
