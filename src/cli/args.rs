@@ -1,5 +1,7 @@
 //! Arguments as typed.
 
+mod verify;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +13,9 @@ use ipnet::IpNet;
 use crate::admission::{Enforcement, Templates};
 use crate::controller::keys::KeyUrl;
 use crate::domain::platform::Platform;
+
+pub(super) use self::verify::{ConnectionArguments, ExplainCommand, VerifyCommand};
+use self::verify::{EXPLAIN_HELP, VERIFY_HELP};
 
 /// Lets only images with a trusted signature run.
 #[derive(Debug, Parser)]
@@ -41,6 +46,12 @@ pub(super) enum Command {
     /// Make policies of a containers-policy.json, or the nodes' configuration of policies
     #[command(after_help = CONVERT_HELP)]
     Convert(ConvertCommand),
+    /// Verify the signatures of an image by hand, and record the outcome in the cluster if asked to
+    #[command(after_help = VERIFY_HELP)]
+    Verify(Box<VerifyCommand>),
+    /// Explain the decision about an image: which policies govern, which keys count, what was found
+    #[command(after_help = EXPLAIN_HELP)]
+    Explain(Box<ExplainCommand>),
     /// Print the custom resource definitions
     Crds(CrdsCommand),
     /// Ask the API server, without leaving a trace, whether it has podseal judge the Pods of a namespace
@@ -93,9 +104,8 @@ Exit status: 0 nothing is amiss, 1 something is, 2 it could not be found out, 64
 
 #[derive(Debug, Args)]
 pub(super) struct ClusterArguments {
-    /// Kubeconfig file; without it $KUBECONFIG, ~/.kube/config, or the Pod's service account
-    #[arg(long, value_name = "FILE")]
-    pub(super) kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) connection: ConnectionArguments,
     /// podseal's own namespace
     #[arg(long, value_name = "NAME", default_value = "registry-system", env = "PODSEAL_NAMESPACE", value_parser = name())]
     pub(super) own_namespace: String,
@@ -183,9 +193,8 @@ pub(super) struct ConvertCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct ProbeCommand {
-    /// Kubeconfig file; without it $KUBECONFIG, ~/.kube/config, or the Pod's service account
-    #[arg(long, value_name = "FILE")]
-    pub(super) kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) connection: ConnectionArguments,
     /// A namespace whose Pods are to be judged, and in which the caller may create Pods
     #[arg(short, long, value_name = "NAME", default_value = "default", value_parser = name())]
     pub(super) namespace: String,
@@ -408,6 +417,12 @@ pub(super) struct CheckCommand {
     /// Kubeconfig file of the cluster; without it $KUBECONFIG, ~/.kube/config, or the Pod's service account
     #[arg(long, value_name = "FILE", conflicts_with_all = ["filename", "image"])]
     pub(super) kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig; without it the current one
+    #[arg(long, value_name = "NAME", value_parser = name(), conflicts_with_all = ["filename", "image"])]
+    pub(super) context: Option<String>,
+    /// Look at the Pods of all namespaces, which is what happens without --namespace; with kubectl podseal only so
+    #[arg(short = 'A', long, requires = "cluster", conflicts_with = "namespace")]
+    pub(super) all_namespaces: bool,
     /// Print the allowed images of a cluster, too; JSON has them always
     #[arg(long, conflicts_with_all = ["filename", "image"])]
     pub(super) all: bool,
@@ -415,7 +430,7 @@ pub(super) struct CheckCommand {
     #[arg(short, long, value_name = "NAME", value_parser = name())]
     pub(super) namespace: Option<String>,
     /// Decide by a containers-policy.json(5) as nodes do, with --registries-d, in place of policies and whitelist
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["policy", "cluster", "kubeconfig", "all"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["policy", "cluster", "kubeconfig", "context", "all"])]
     pub(super) containers_policy: Option<PathBuf>,
     /// Registry that may speak plain HTTP or have a TLS certificate that cannot be verified
     #[arg(long, value_name = "HOST[:PORT]", requires = "containers_policy")]

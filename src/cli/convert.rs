@@ -93,7 +93,7 @@ fn of_files(command: &ConvertCommand) -> Result<Found, String> {
 }
 
 async fn of_cluster(command: &ConvertCommand) -> Result<Found, String> {
-    let kubernetes = serve::kube_config(command.access.kubeconfig.as_deref()).await?;
+    let kubernetes = serve::kube_config_of(&command.access.connection).await?;
     let client = Client::try_from(kubernetes).map_err(|e| format!("the Kubernetes client cannot be set up: {e}"))?;
     let policies = read::policies(&client, None).await?;
     Ok((policies, Arc::new(RemoteObjects::new(client, "", Arc::new(ArcSwapOption::empty())))))

@@ -40,7 +40,7 @@ pub(super) fn run(command: &KeysCommand, verbose: u8) -> ExitCode {
 }
 
 async fn secrets(arguments: &ClusterArguments) -> Result<Api<Secret>, String> {
-    let config = super::serve::kube_config(arguments.kubeconfig.as_deref()).await?;
+    let config = super::serve::kube_config_of(&arguments.connection).await?;
     let client = Client::try_from(config).map_err(|e| format!("the Kubernetes client cannot be set up: {e}"))?;
     Ok(Api::namespaced(client, &arguments.own_namespace))
 }

@@ -10,6 +10,7 @@ mod keys;
 mod output;
 mod probe;
 mod serve;
+mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -33,12 +34,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     // Both providers of rustls could be in the build one day; the choice is made once, here.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let plugin = false;
     match arguments.command {
         Command::Serve(command) => serve::run(&command, arguments.verbose),
         Command::Check(command) => check::run(&command, arguments.verbose),
         Command::Demo(command) => demo::run(&command, arguments.verbose),
         Command::Keys(command) => keys::run(&command, arguments.verbose),
         Command::Convert(command) => convert::run(&command, arguments.verbose),
+        Command::Verify(command) => verify::run(&command, plugin, arguments.verbose),
+        Command::Explain(_) => ExitCode::SUCCESS,
         Command::Crds(command) => crds::run(&command),
         Command::Probe(command) => probe::run(&command),
         Command::Completions { shell } => {

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::args::ProbeCommand;
 use super::output::{complain, print};
 use super::runtime;
-use super::serve::kube_config;
+use super::serve::kube_config_of;
 
 /// Repositories have lower-case names: no image can be called this, and the name shows who refused it.
 const IMAGE: &str = "podseal.invalid/NOT-AN-IMAGE";
@@ -69,7 +69,7 @@ pub(super) fn run(command: &ProbeCommand) -> ExitCode {
 
 /// Asks until podseal was heard of or the time is over: each API server learns of a new webhook in its own time.
 async fn probe(command: &ProbeCommand) -> Result<Found, String> {
-    let mut kubernetes = kube_config(command.kubeconfig.as_deref()).await?;
+    let mut kubernetes = kube_config_of(&command.connection).await?;
     kubernetes.read_timeout = Some(REQUEST_TIMEOUT);
     let client = Client::try_from(kubernetes).map_err(|e| format!("the Kubernetes client cannot be set up: {e}"))?;
     let until = Instant::now() + command.timeout;

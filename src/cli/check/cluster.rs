@@ -35,7 +35,7 @@ const PROGRESS: Duration = Duration::from_secs(5);
 
 /// Judges all Pods. The error is one of usage; what cannot be read of the cluster is no verdict.
 pub(super) async fn check(command: &CheckCommand, files: Configuration) -> Result<ExitCode, String> {
-    let kubernetes = serve::kube_config(command.kubeconfig.as_deref()).await?;
+    let kubernetes = serve::kube_config(command.kubeconfig.as_deref(), command.context.as_deref()).await?;
     let url = kubernetes.cluster_url.clone();
     let client = Client::try_from(kubernetes).map_err(|e| format!("the Kubernetes client cannot be set up: {e}"))?;
     let mut configuration = match complete(command, &client, files).await {

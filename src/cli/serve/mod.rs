@@ -13,12 +13,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
 pub(super) use self::sources::{api_server_addresses, containers_verifier, find_api_servers, refresh_by_tuf, verifier};
-use super::args::{LogFormat, Part, ServeCommand};
+use super::args::{ConnectionArguments, LogFormat, Part, ServeCommand};
 use super::output::complain;
 use super::runtime;
 use crate::cluster::Inputs;
@@ -48,7 +49,7 @@ struct Base {
 
 impl Base {
     async fn new(command: &ServeCommand) -> Result<Self, String> {
-        let kubernetes = kube_config(command.kubeconfig.as_deref()).await?;
+        let kubernetes = kube_config(command.kubeconfig.as_deref(), None).await?;
         let client =
             Client::try_from(kubernetes.clone()).map_err(|e| format!("the Kubernetes client cannot be set up: {e}"))?;
         let namespace = command.decision.own_namespace.clone();
@@ -158,17 +159,28 @@ async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|e| format!("cannot listen on {address}: {e}"))
 }
 
-/// How the cluster is reached: by this kubeconfig, or as clients find out for themselves.
-pub(super) async fn kube_config(kubeconfig: Option<&Path>) -> Result<kube::Config, String> {
+/// The same by a command's flags.
+pub(super) async fn kube_config_of(connection: &ConnectionArguments) -> Result<kube::Config, String> {
+    kube_config(connection.kubeconfig.as_deref(), connection.context.as_deref()).await
+}
+
+/// How the cluster is reached: by this kubeconfig and context, or as clients find out for themselves.
+pub(super) async fn kube_config(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<kube::Config, String> {
+    let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+    let named = |e: KubeconfigError| match context {
+        Some(context) => format!("--context {context}: {e}"),
+        None => e.to_string(),
+    };
     match kubeconfig {
+        None if context.is_some() => kube::Config::from_kubeconfig(&options).await.map_err(named),
         None => kube::Config::infer()
             .await
             .map_err(|e| format!("no cluster configuration: {e}; run in a Pod or give --kubeconfig")),
         Some(path) => {
             let name = format!("--kubeconfig {}", path.display());
-            let file = kube::config::Kubeconfig::read_from(path).map_err(|e| format!("{name}: {e}"))?;
-            let options = kube::config::KubeConfigOptions::default();
-            kube::Config::from_custom_kubeconfig(file, &options).await.map_err(|e| format!("{name}: {e}"))
+            let file = Kubeconfig::read_from(path).map_err(|e| format!("{name}: {e}"))?;
+            let config = kube::Config::from_custom_kubeconfig(file, &options).await;
+            config.map_err(|e| format!("{name}: {}", named(e)))
         }
     }
 }
