@@ -13,10 +13,7 @@ pub(super) fn run(command: &CrdsCommand) -> ExitCode {
             if let Some(kind) = Kind::find(name) {
                 kind.yaml()
             } else {
-                complain(&format!(
-                    "no such kind: {name}; there are {}",
-                    Kind::ALL.map(Kind::kind).join(", ")
-                ));
+                complain(&format!("no such kind: {name}; there are {}", Kind::ALL.map(Kind::kind).join(", ")));
                 return ExitCode::from(super::USAGE);
             }
         }

@@ -6,8 +6,10 @@ mod convert;
 mod crds;
 mod demo;
 mod documents;
+mod explain;
 mod keys;
 mod output;
+mod plugin;
 mod probe;
 mod serve;
 mod verify;
@@ -15,34 +17,52 @@ mod verify;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use self::args::{Arguments, Command};
+use self::plugin::Called;
 
 /// Wrong usage, after sysexits(3).
 const USAGE: u8 = 64;
 
-/// Runs the command and gives the exit code. Messages for people go to standard error, results to standard output.
+/// Runs the command and gives the exit code. Messages for people go to standard error, results to standard output. The
+/// first argument is what the program was called as: a plugin of kubectl, for one.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(arguments) {
-        Ok(arguments) => arguments,
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let called = Called::by(arguments.first().map(OsString::as_os_str));
+    let (command, arguments) = match called {
+        Called::Podseal => (Arguments::command(), arguments),
+        Called::Plugin => (Arguments::command().bin_name(plugin::NAME), plugin::arguments(arguments)),
+        Called::Completion => {
+            let mut root = Arguments::command();
+            root.build();
+            output::print(&plugin::complete(&root, arguments.get(1..).unwrap_or_default()));
+            return ExitCode::SUCCESS;
+        }
+    };
+    let typed =
+        command.try_get_matches_from(arguments).and_then(|mut found| Arguments::from_arg_matches_mut(&mut found));
+    match typed {
+        Ok(arguments) => carry_out(arguments, called == Called::Plugin),
         Err(error) => {
             // Help and version are no errors; clap prints each where it belongs.
             let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+            if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
         }
-    };
+    }
+}
+
+fn carry_out(arguments: Arguments, plugin: bool) -> ExitCode {
     // Both providers of rustls could be in the build one day; the choice is made once, here.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let plugin = false;
     match arguments.command {
         Command::Serve(command) => serve::run(&command, arguments.verbose),
-        Command::Check(command) => check::run(&command, arguments.verbose),
+        Command::Check(command) => check::run(command, plugin, arguments.verbose),
         Command::Demo(command) => demo::run(&command, arguments.verbose),
         Command::Keys(command) => keys::run(&command, arguments.verbose),
         Command::Convert(command) => convert::run(&command, arguments.verbose),
         Command::Verify(command) => verify::run(&command, plugin, arguments.verbose),
-        Command::Explain(_) => ExitCode::SUCCESS,
+        Command::Explain(command) => explain::run(&command, arguments.verbose),
         Command::Crds(command) => crds::run(&command),
         Command::Probe(command) => probe::run(&command),
         Command::Completions { shell } => {

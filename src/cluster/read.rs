@@ -6,10 +6,11 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, ObjectList};
 use kube::{Api, Client, ResourceExt};
+use serde_json::Value;
 
 use super::snapshot::Source;
 use super::watch::{WHITELIST_NAME, policy_id};
-use crate::api::{GROUP, VERSION, read_policy};
+use crate::api::{GROUP, PolicyKind, VERSION, read_policy};
 use crate::domain::policy::Policy;
 use crate::domain::whitelist::Whitelist;
 
@@ -22,17 +23,28 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// All policies that speak for a namespace, or for any without one. The error says what could not be read: an incomplete
 /// list is none.
 pub async fn policies(client: &Client, namespace: Option<&str>) -> Result<Vec<Policy>, String> {
+    let mut policies = policies_of(client, PolicyKind::Cluster, None).await?;
+    policies.extend(policies_of(client, PolicyKind::Namespaced, namespace).await?);
+    Ok(policies.into_iter().map(|(policy, _)| policy).collect())
+}
+
+/// All policies of one kind, of a namespace or of all, each with its object as it is, status included.
+pub async fn policies_of(
+    client: &Client,
+    kind: PolicyKind,
+    namespace: Option<&str>,
+) -> Result<Vec<(Policy, Value)>, String> {
+    let (source, namespace) = match kind {
+        PolicyKind::Cluster => (Source::ClusterPolicies, None),
+        PolicyKind::Namespaced => (Source::NamespacedPolicies, namespace),
+    };
+    let resource =
+        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, VERSION, kind.kind()), source.label());
     let mut policies = Vec::new();
-    for (source, kind) in [
-        (Source::ClusterPolicies, "ClusterRegistrySecurityPolicy"),
-        (Source::NamespacedPolicies, "RegistrySecurityPolicy"),
-    ] {
-        let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, VERSION, kind), source.label());
-        let namespace = namespace.filter(|_| source == Source::NamespacedPolicies);
-        let mut pages = Pages::new(client, &resource, namespace, ListParams::default());
-        while let Some(page) = pages.next().await? {
-            policies.extend(page.iter().map(|object| read_policy(policy_id(source, object), &object.data)));
-        }
+    let mut pages = Pages::new(client, &resource, namespace, ListParams::default());
+    while let Some(page) = pages.next().await? {
+        let read = |object: DynamicObject| (read_policy(policy_id(source, &object), &object.data), object.data);
+        policies.extend(page.into_iter().map(read));
     }
     Ok(policies)
 }

@@ -82,8 +82,7 @@ impl Records {
 
     /// Deletes a record as it was looked at; a changed one stays. One that is gone is gone.
     pub async fn remove(&self, record: &ImageSignature) -> Result<(), String> {
-        let preconditions =
-            Preconditions { resource_version: record.resource_version(), uid: record.uid() };
+        let preconditions = Preconditions { resource_version: record.resource_version(), uid: record.uid() };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         match self.api.delete(&record.name_any(), &params).await {
             Ok(_) => Ok(()),

@@ -75,11 +75,13 @@ pub fn plan(digest: &Digest, repository: &Repository, judged: &[Judged], recorde
             continue;
         }
         // By content and not by name: a record may have been given a name of its own.
-        let mut same = recorded.iter().filter(|record| object::blob(record).is_ok_and(|known| known == *blob)).peekable();
+        let mut same =
+            recorded.iter().filter(|record| object::blob(record).is_ok_and(|known| known == *blob)).peekable();
         if same.peek().is_none() {
             steps.extend(created(digest, repository, one, blob));
         }
-        let counts = |record: &ImageSignature| !one.examined.outcome.depends_on_the_question() || !record.is(object::VERIFIED);
+        let counts =
+            |record: &ImageSignature| !one.examined.outcome.depends_on_the_question() || !record.is(object::VERIFIED);
         let updated = same.filter(|record| counts(record));
         steps.extend(updated.map(|record| Step::Update(Box::new(record.clone()), one.examined.clone())));
     }
@@ -140,7 +142,9 @@ mod tests {
     #[test]
     fn a_record_that_turns_out_to_be_no_good_says_so() {
         let known = recorded(b"b", Some(Outcome::Verified));
-        for outcome in [Outcome::KeyNotValid, Outcome::SignatureNotValid, Outcome::BadSignature, Outcome::DigestMismatch] {
+        for outcome in
+            [Outcome::KeyNotValid, Outcome::SignatureNotValid, Outcome::BadSignature, Outcome::DigestMismatch]
+        {
             let found = [judged(b"a", Outcome::Verified), judged(b"b", outcome)];
             assert_eq!(actions(&found, &[known.clone()]), ["create", "update"], "{outcome:?}");
         }

@@ -63,6 +63,12 @@ pub(super) async fn check(command: &CheckCommand, files: Configuration) -> Resul
     survey.run(&client).await
 }
 
+/// The namespace that kubectl would take.
+pub(super) async fn namespace_of_context(command: &CheckCommand) -> Result<String, String> {
+    let kubernetes = serve::kube_config(command.kubeconfig.as_deref(), command.context.as_deref()).await?;
+    Ok(kubernetes.default_namespace)
+}
+
 /// What the files leave open, from the cluster: policies when no file holds any, the whitelist when no file holds it.
 async fn complete(
     command: &CheckCommand,

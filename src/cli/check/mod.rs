@@ -3,7 +3,7 @@
 mod cluster;
 mod containers;
 mod report;
-mod rows;
+pub(super) mod rows;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -25,10 +25,20 @@ use crate::verify::{PodContext, Verifier};
 
 const NOTHING_TO_JUDGE: &str = "no Pod and no Pod template in the files given with -f";
 
-pub(super) fn run(command: &CheckCommand, verbose: u8) -> ExitCode {
+/// `plugin`: as `kubectl podseal`, where one namespace is meant unless all are.
+pub(super) fn run(mut command: Box<CheckCommand>, plugin: bool, verbose: u8) -> ExitCode {
     // Keys that are left out are not in the answer, and whoever made the Secret is the one who reads this.
     let _logs = super::serve::logs(super::args::LogFormat::Text, verbose, "error,podseal::verify::keys=warn");
-    decide(command)
+    if plugin && command.cluster && command.namespace.is_none() && !command.all_namespaces {
+        match runtime().and_then(|runtime| runtime.block_on(cluster::namespace_of_context(&command))) {
+            Ok(namespace) => command.namespace = Some(namespace),
+            Err(error) => {
+                complain(&error);
+                return ExitCode::from(USAGE);
+            }
+        }
+    }
+    decide(&command)
 }
 
 /// The command without its log, which is one for the whole process and so not for tests.

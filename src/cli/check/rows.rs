@@ -10,7 +10,7 @@ use crate::verify::{describe, reason_of};
 
 /// One image's line in the result.
 #[derive(Debug, Serialize)]
-pub(super) struct Row {
+pub(in crate::cli) struct Row {
     object: String,
     image: String,
     field: String,
@@ -30,7 +30,7 @@ pub(super) struct Row {
 
 impl Row {
     /// An image that is not judged for this reason, which everybody is to see.
-    pub(super) fn exempt(object: &str, named: &NamedImage, reason: &'static str, message: &str) -> Self {
+    pub(in crate::cli) fn exempt(object: &str, named: &NamedImage, reason: &'static str, message: &str) -> Self {
         Self {
             object: object.to_owned(),
             image: named.image.clone(),
@@ -47,17 +47,32 @@ impl Row {
     }
 
     /// What it comes to.
-    pub(super) fn worth(&self) -> Worth {
+    pub(in crate::cli) fn worth(&self) -> Worth {
         self.verdict
     }
 
+    /// `Allowed` and the like, and why.
+    pub(in crate::cli) fn verdict(&self) -> (&'static str, &'static str) {
+        (self.verdict.label(), self.reason)
+    }
+
+    /// Sentences for people.
+    pub(in crate::cli) fn messages(&self) -> &[String] {
+        &self.messages
+    }
+
+    /// Who signed.
+    pub(in crate::cli) fn signer(&self) -> Option<&str> {
+        self.signer.as_deref()
+    }
+
     /// Whether there is more to say than that all is well.
-    pub(super) fn is_remarkable(&self) -> bool {
+    pub(in crate::cli) fn is_remarkable(&self) -> bool {
         self.verdict != Worth::Allowed || !self.messages.is_empty()
     }
 
     /// Adds what the node says that it runs. A tag that has moved since is worth a word.
-    pub(super) fn set_running(&mut self, running: Option<String>) {
+    pub(in crate::cli) fn set_running(&mut self, running: Option<String>) {
         if let (Some(running), Some(digest)) = (&running, &self.digest)
             && running != digest
             && !self.image.contains('@')
@@ -70,7 +85,7 @@ impl Row {
 
 /// What an image, or all of them, come to; the greatest counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub(super) enum Worth {
+pub(in crate::cli) enum Worth {
     /// May run.
     Allowed,
     /// No verdict.
@@ -81,7 +96,7 @@ pub(super) enum Worth {
 
 impl Worth {
     /// The exit status.
-    pub(super) fn code(self) -> u8 {
+    pub(in crate::cli) fn code(self) -> u8 {
         match self {
             Self::Allowed => 0,
             Self::Denied => 1,
@@ -99,7 +114,7 @@ impl Worth {
 }
 
 /// The row of an image of an object.
-pub(super) fn row(object: &str, named: &NamedImage, verdict: &ImageVerdict) -> Row {
+pub(in crate::cli) fn row(object: &str, named: &NamedImage, verdict: &ImageVerdict) -> Row {
     let mut row = Row {
         object: object.to_owned(),
         image: named.image.clone(),

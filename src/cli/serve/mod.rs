@@ -18,7 +18,9 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
-pub(super) use self::sources::{api_server_addresses, containers_verifier, find_api_servers, refresh_by_tuf, verifier};
+pub(super) use self::sources::{
+    api_server_addresses, containers_verifier, find_api_servers, read_docker_config, refresh_by_tuf, upstream, verifier,
+};
 use super::args::{ConnectionArguments, LogFormat, Part, ServeCommand};
 use super::output::complain;
 use super::runtime;

@@ -104,6 +104,31 @@ pub(in crate::cli) fn containers_verifier(
     bare_verifier(source, decision, None, true, objects, metrics)
 }
 
+/// The way to registries and stores, under the administrator's settings.
+pub(in crate::cli) fn upstream(
+    source: &SourceArguments,
+    api_server_addresses: Vec<IpAddr>,
+    metrics: Arc<Metrics>,
+) -> Result<Upstream, String> {
+    let extra_ca = match &source.ca_file {
+        Some(path) => Some(std::fs::read(path).map_err(|e| format!("--ca-file {}: {e}", path.display()))?),
+        None => None,
+    };
+    Upstream::new(SourceConfig {
+        token_realms: source.token_realm.clone(),
+        allowed_addresses: source.allow_address.clone(),
+        api_server_addresses,
+        extra_ca,
+        per_host: source.per_upstream,
+        request_timeout: source.request_timeout,
+        observer: Some(Arc::new(move |kind, elapsed, result| metrics.upstream(kind, elapsed, result))),
+    })
+    .map_err(|e| match &source.ca_file {
+        Some(path) => format!("--ca-file {}: {e}", path.display()),
+        None => e,
+    })
+}
+
 fn bare_verifier(
     source: &SourceArguments,
     decision: &DecisionArguments,
@@ -113,24 +138,7 @@ fn bare_verifier(
     metrics: Arc<Metrics>,
 ) -> Result<Verifier, String> {
     let (cache, api_server_addresses) = serving.unwrap_or_default();
-    let extra_ca = match &source.ca_file {
-        Some(path) => Some(std::fs::read(path).map_err(|e| format!("--ca-file {}: {e}", path.display()))?),
-        None => None,
-    };
-    let observer = metrics.clone();
-    let upstream = Upstream::new(SourceConfig {
-        token_realms: source.token_realm.clone(),
-        allowed_addresses: source.allow_address.clone(),
-        api_server_addresses,
-        extra_ca,
-        per_host: source.per_upstream,
-        request_timeout: source.request_timeout,
-        observer: Some(Arc::new(move |kind, elapsed, result| observer.upstream(kind, elapsed, result))),
-    })
-    .map_err(|e| match &source.ca_file {
-        Some(path) => format!("--ca-file {}: {e}", path.display()),
-        None => e,
-    })?;
+    let upstream = upstream(source, api_server_addresses, metrics.clone())?;
     let options = Options {
         deny_without_policy: decision.deny_without_policy,
         restrict_namespaces: decision.restrict_namespaces,
@@ -195,7 +203,7 @@ pub(in crate::cli) async fn refresh_by_tuf(ca_file: Option<&Path>, verifier: &Ve
     Ok(hash)
 }
 
-fn read_docker_config(file: &Path) -> Result<DockerConfig, String> {
+pub(in crate::cli) fn read_docker_config(file: &Path) -> Result<DockerConfig, String> {
     let failed = |e: &dyn Display| format!("--docker-config {}: {e}", file.display());
     let bytes = std::fs::read(file).map_err(|e| failed(&e))?;
     let config = DockerConfig::from_file_bytes(&bytes).map_err(|e| failed(&e))?;

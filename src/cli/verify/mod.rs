@@ -78,7 +78,8 @@ async fn verify(command: &VerifyCommand, plugin: bool) -> Result<ExitCode, Troub
     }
     let verified = rows.iter().any(Row::verified);
     if more && !verified {
-        let message = "there are more signatures than are looked at, and none of the first verified: nothing is recorded";
+        let message =
+            "there are more signatures than are looked at, and none of the first verified: nothing is recorded";
         print_rows(command, &digest, &rows, None);
         return Err(Trouble::Unknown(message.to_owned()));
     }

@@ -49,6 +49,12 @@ impl Row {
         }
     }
 
+    /// Says that nothing could be found out about it, because its keys could not be read.
+    pub(in crate::cli) fn not_judged(&mut self, why: &str) {
+        self.reason = "NotJudged";
+        why.clone_into(&mut self.message);
+    }
+
     /// Whether it verified.
     pub(in crate::cli) fn verified(&self) -> bool {
         self.verified
@@ -106,13 +112,7 @@ pub(super) fn text(digest: &Digest, expected: &str, rows: &[Row], changes: &[Cha
 }
 
 /// Everything, for programs.
-pub(super) fn json(
-    digest: &Digest,
-    expected: &str,
-    rows: &[Row],
-    changes: Option<&[Change]>,
-    dry_run: bool,
-) -> String {
+pub(super) fn json(digest: &Digest, expected: &str, rows: &[Row], changes: Option<&[Change]>, dry_run: bool) -> String {
     let verified = rows.iter().any(|row| row.verified);
     let mut document =
         json!({"image": digest.to_string(), "expectedIdentity": expected, "verified": verified, "signatures": rows});

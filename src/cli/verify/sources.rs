@@ -39,10 +39,9 @@ impl Question {
         // `sha256:HEX` could also be read as a repository called sha256.
         let image = match command.image.parse::<Digest>() {
             Ok(digest) => expected.with_digest(digest),
-            Err(_) => command
-                .image
-                .parse::<ImageRef>()
-                .map_err(|e| Trouble::Usage(format!("{}: {e}; write NAME:TAG, NAME@sha256:HEX or sha256:HEX", command.image)))?,
+            Err(_) => command.image.parse::<ImageRef>().map_err(|e| {
+                Trouble::Usage(format!("{}: {e}; write NAME:TAG, NAME@sha256:HEX or sha256:HEX", command.image))
+            })?,
         };
         Ok(Self { image, identity, expected })
     }
