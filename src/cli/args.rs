@@ -380,6 +380,15 @@ pub(super) struct ControllerArguments {
     /// Replace custom resource definitions that are older than this version
     #[arg(long)]
     pub(super) manage_crds: bool,
+    /// Make unverified ImageSignatures of the signatures that configured stores have for images in use
+    #[arg(long)]
+    pub(super) import_signatures: bool,
+    /// Between two rounds of it
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = some_time, hide = true)]
+    pub(super) import_interval: Duration,
+    /// How long an imported signature stays after its image was last in use
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration, hide = true)]
+    pub(super) import_keep: Duration,
     /// Lease by which one of several controllers leads
     #[arg(long, value_name = "NAME", default_value = "podseal-controller", value_parser = name())]
     pub(super) lease: String,

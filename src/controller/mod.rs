@@ -7,6 +7,7 @@
 //!                                 certificates  CA and serving certificate → Secret
 //!                                 webhooks      wanted configurations + CA → API server, once podseal is ready
 //!                                 schema        the CRDs that this version knows
+//!                                 signatures    signatures of images in use → unverified records, if wanted
 //! ```
 //!
 //! Each part is a future that never ends by itself and is dropped when the lease is lost; none of them stands on the way
@@ -17,6 +18,7 @@ pub mod keys;
 pub mod lease;
 mod report;
 pub mod schema;
+pub mod signatures;
 pub mod status;
 mod wake;
 pub mod webhooks;

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::hash::{BuildHasher as _, Hasher as _};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures::future::OptionFuture;
@@ -10,7 +11,7 @@ use kube::client::ClientBuilder;
 use super::Base;
 use crate::cli::args::ServeCommand;
 use crate::controller::lease::{Candidate, Fence, FenceLayer, Times};
-use crate::controller::{Context, certificates, keys, schema, status, webhooks, whitelist};
+use crate::controller::{Context, certificates, keys, schema, signatures, status, webhooks, whitelist};
 use crate::webhook::{Gate, Routes};
 
 /// A controller that is ready to run.
@@ -30,6 +31,7 @@ struct Parts {
     schema: schema::Config,
     status: status::Config,
     keys: keys::Config,
+    signatures: Option<signatures::Config>,
 }
 
 impl Controller {
@@ -50,7 +52,8 @@ impl Controller {
             times: Times::default(),
             fence,
         };
-        let parts = Parts::of(command, context(client), &instance)?;
+        let addresses = super::api_server_addresses(&base.kubernetes.cluster_url, &command.api_server_address);
+        let parts = Parts::of(command, context(client), &instance, addresses)?;
         let armed = webhooks::Armed::default();
         let gate: Gate = match &parts.webhooks {
             Some(_) => {
@@ -81,7 +84,7 @@ impl Controller {
 }
 
 impl Parts {
-    fn of(command: &ServeCommand, context: Context, instance: &str) -> Result<Self, String> {
+    fn of(command: &ServeCommand, context: Context, instance: &str, api_servers: Vec<IpAddr>) -> Result<Self, String> {
         let wanted = &command.controller;
         let certificates = wanted.certificate_secret.clone().map(|secret| certificates::Config {
             secret,
@@ -103,7 +106,11 @@ impl Parts {
         };
         let keys = keys_config(command)?;
         let schema = schema::Config { manage: wanted.manage_crds };
-        Ok(Self { context, certificates, webhooks, schema, status, keys })
+        let signatures = match wanted.import_signatures {
+            true => Some(signatures_config(command, api_servers, &context)?),
+            false => None,
+        };
+        Ok(Self { context, certificates, webhooks, schema, status, keys, signatures })
     }
 
     /// Everything that a leader does, until it is dropped. Each part is a future that does not end.
@@ -111,6 +118,7 @@ impl Parts {
         let context = || self.context.clone();
         let certificates = self.certificates.clone().map(|config| certificates::run(context(), config));
         let webhooks = self.webhooks.clone().map(|config| webhooks::run(context(), config));
+        let signatures = self.signatures.clone().map(|config| signatures::run(context(), config));
         tokio::join!(
             keys::run(context(), self.keys.clone()),
             status::run(context(), self.status.clone()),
@@ -118,6 +126,7 @@ impl Parts {
             OptionFuture::from(webhooks),
             schema::run(context(), self.schema),
             whitelist::run(context()),
+            OptionFuture::from(signatures),
         );
     }
 }
@@ -132,6 +141,22 @@ fn keys_config(command: &ServeCommand) -> Result<keys::Config, String> {
     let config = keys::Config { directory: wanted.keys_dir.clone(), urls: wanted.keys_url.clone(), extra_ca };
     config.check().map_err(|e| format!("--keys-url {e}"))?;
     Ok(config)
+}
+
+/// Where signatures are imported from, as often as the flags say.
+fn signatures_config(
+    command: &ServeCommand,
+    api_servers: Vec<IpAddr>,
+    context: &Context,
+) -> Result<signatures::Config, String> {
+    let upstream = super::upstream(&command.source, api_servers, context.metrics.clone())?;
+    Ok(signatures::Config {
+        interval: command.controller.import_interval,
+        keep: command.controller.import_keep,
+        registries_d: command.source.registries_d.clone(),
+        ca: command.source.ca_file.clone(),
+        upstream: Arc::new(upstream),
+    })
 }
 
 /// What tells this replica from others: the Pod's name or the machine's.

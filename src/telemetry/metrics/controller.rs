@@ -1,11 +1,13 @@
 //! What the controller does, a section for each of its parts.
 
+mod import;
 mod keys;
 mod status;
 
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+pub use self::import::{ImportMetrics, Unimported};
 pub use self::keys::KeyMetrics;
 pub use self::status::{READY_REASONS, StatusMetrics};
 use super::{family, single};
@@ -26,6 +28,8 @@ pub struct ControllerMetrics {
     pub keys: KeyMetrics,
     /// Statuses of policies.
     pub status: StatusMetrics,
+    /// Imported signatures.
+    pub import: ImportMetrics,
 }
 
 impl ControllerMetrics {
@@ -45,6 +49,7 @@ impl ControllerMetrics {
             ),
             keys: KeyMetrics::new(r),
             status: StatusMetrics::new(r),
+            import: ImportMetrics::new(r),
         }
     }
 
@@ -58,6 +63,7 @@ impl ControllerMetrics {
         for gauge in &self.crd_outdated {
             gauge.set(0);
         }
+        self.import.stand(0, 0);
     }
 
     /// Whether the webhook configurations hold what they should.

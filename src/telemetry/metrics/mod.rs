@@ -24,7 +24,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-pub use self::controller::{ControllerMetrics, KeyMetrics, READY_REASONS, StatusMetrics};
+pub use self::controller::{ControllerMetrics, ImportMetrics, KeyMetrics, READY_REASONS, StatusMetrics, Unimported};
 use self::keys::KeyExpiry;
 pub use self::keys::MAX_KEYS;
 use self::timing::Timing;
