@@ -63,6 +63,7 @@ const MATRIX: &[&[&str]] = &[
         "certificates.source=secret",
         "certificates.secretName=by-hand",
         "crds.manage=false",
+        "imageSignatures.import=false",
         "events.enabled=false",
         "secrets.clusterWide=false",
         "secrets.namespaces={team-a,team-b}",

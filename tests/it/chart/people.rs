@@ -13,6 +13,8 @@ crate::tests! {
     security_administrators_write_policies_and_the_whitelist,
     image_makers_and_image_users_read_policies_and_write_none,
     owners_of_a_namespace_write_its_policies_where_that_is_granted,
+    image_signers_add_signatures_and_say_nothing_about_them,
+    image_auditors_say_what_is_verified,
     no_right_to_write_policies_comes_with_a_role_of_kubernetes,
 }
 
@@ -53,6 +55,10 @@ fn installed() -> &'static Cluster {
         }
         let role = format!("--clusterrole={RELEASE}-namespace-policies-edit");
         cluster.kubectl(&["-n", "team", "create", "rolebinding", "owner", &role, "--user=owner"]).succeeded();
+        for user in ["image-signer", "image-auditor"] {
+            let role = format!("--clusterrole={RELEASE}-{user}");
+            cluster.kubectl(&["create", "clusterrolebinding", user, &role, &format!("--user={user}")]).succeeded();
+        }
         let role = format!("--role={RELEASE}-whitelist-edit");
         cluster
             .kubectl(&["-n", RELEASE, "create", "rolebinding", "w", &role, "--user=security-administrator"])
@@ -97,6 +103,72 @@ fn owners_of_a_namespace_write_its_policies_where_that_is_granted() {
     assert!(may("owner", "create", "registrysecuritypolicies.tmax.io", "team"));
     assert!(!may("owner", "create", "registrysecuritypolicies.tmax.io", "default"));
     assert!(!may("owner", "create", "clusterregistrysecuritypolicies.tmax.io", "team"));
+}
+
+/// `kubectl ARGS` as that user, with an object on its standard input.
+fn as_user(user: &str, args: &[&str], object: &Value) -> crate::support::tools::Ran {
+    let args = [args, &["--as", user, "-f", "-"]].concat();
+    installed().kubectl_as(User::Admin, &args, &object.to_string())
+}
+
+/// A record that claims to be verified.
+fn record(digit: &str) -> Value {
+    let hex = digit.repeat(64);
+    serde_json::json!({
+        "apiVersion": "podseal.io/v1alpha1", "kind": "ImageSignature",
+        "metadata": {"name": format!("sha256-{hex}-{}", "0".repeat(32))},
+        "spec": {"image": format!("sha256:{hex}"), "reference": "registry.local/a", "type": "SimpleSigning", "content": "kAA="},
+        "status": {"identity": "forged", "conditions": [{
+            "type": "Verified", "status": "True", "reason": "Verified", "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }]},
+    })
+}
+
+fn image_signers_add_signatures_and_say_nothing_about_them() {
+    let user = "image-signer";
+    let signatures = "imagesignatures.podseal.io";
+    for verb in ["get", "list", "create"] {
+        assert!(may(user, verb, signatures, "default"), "{verb}");
+    }
+    for verb in ["update", "patch", "delete", "deletecollection"] {
+        assert!(!may(user, verb, signatures, "default"), "{verb}");
+    }
+    let made = record("a");
+    as_user(user, &["create"], &made).succeeded();
+    // What it says of its status is left out.
+    let name = made["metadata"]["name"].as_str().unwrap();
+    let status = installed().kubectl(&["get", "imgsig", name, "-o", "jsonpath={.status}"]).succeeded();
+    assert_eq!(status.stdout, "");
+    let ran = as_user(user, &["replace", "--subresource=status"], &made).failed();
+    assert!(ran.stderr.contains("forbidden"), "{ran}");
+    assert!(!may(user, "get", "secrets", RELEASE) && !may(user, "create", "clusterregistrysecuritypolicies.tmax.io", "default"));
+}
+
+fn image_auditors_say_what_is_verified() {
+    let user = "image-auditor";
+    for verb in ["get", "list", "create", "update", "delete"] {
+        assert!(may(user, verb, "imagesignatures.podseal.io", "default"), "{verb}");
+    }
+    let made = record("b");
+    let name = made["metadata"]["name"].as_str().unwrap();
+    as_user(user, &["create"], &made).succeeded();
+    as_user(user, &["replace", "--subresource=status"], &made).succeeded();
+    let identity = installed().kubectl(&["get", "imgsig", name, "-o", "jsonpath={.status.identity}"]).succeeded();
+    assert_eq!(identity.stdout, "forged");
+    // What was verified stays what it was.
+    let mut changed = made.clone();
+    changed["spec"]["reference"] = "registry.local/b".into();
+    let ran = as_user(user, &["replace"], &changed).failed();
+    assert!(ran.stderr.contains("spec cannot be changed"), "{ran}");
+    installed().kubectl(&["delete", "imgsig", name, "--as", user]).succeeded();
+    assert!(!may(user, "get", "secrets", RELEASE) && !may(user, "create", "registrysecuritypolicies.tmax.io", "team"));
+    for nobody in ["image-maker", "image-user", "owner"] {
+        for verb in ["create", "update", "delete"] {
+            assert!(!may(nobody, verb, "imagesignatures.podseal.io", "default"), "{nobody} {verb}");
+        }
+    }
+    assert!(may("security-administrator", "list", "imagesignatures.podseal.io", "default"));
+    assert!(!may("security-administrator", "delete", "imagesignatures.podseal.io", "default"));
 }
 
 fn no_right_to_write_policies_comes_with_a_role_of_kubernetes() {

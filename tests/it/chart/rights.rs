@@ -74,7 +74,8 @@ fn assert_rights(release: &str, account: &str, needed: &[&str], not_needed: &[&s
 const NEVER: &[&str] = &[
     "create pods default",
     "create pods/exec default",
-    "list pods default",
+    "get pods default/any",
+    "watch pods",
     "list secrets",
     "list secrets elsewhere",
     "watch secrets elsewhere",
@@ -101,6 +102,10 @@ const NEVER: &[&str] = &[
     "patch clusterroles.rbac.authorization.k8s.io -/podseal-rights",
     "list nodes",
     "list events elsewhere",
+    "update imagesignatures.podseal.io -/any",
+    "patch imagesignatures.podseal.io -/any",
+    "update imagesignatures.podseal.io/status -/any",
+    "patch imagesignatures.podseal.io/status -/any",
 ];
 
 fn i8_the_webhook_may_what_it_needs_and_nothing_else() {
@@ -126,6 +131,10 @@ fn i8_the_webhook_may_what_it_needs_and_nothing_else() {
     let not_needed = [
         NEVER,
         &[
+            "list pods",
+            "get imagesignatures.podseal.io -/any",
+            "list imagesignatures.podseal.io",
+            "create imagesignatures.podseal.io",
             "create secrets podseal-rights",
             "patch secrets podseal-rights/any",
             "delete secrets podseal-rights/any",
@@ -165,6 +174,12 @@ fn i8_the_controller_may_what_it_needs_and_nothing_else() {
         "list endpointslices.discovery.k8s.io default",
         "patch validatingwebhookconfigurations.admissionregistration.k8s.io -/podseal-rights",
         "patch customresourcedefinitions.apiextensions.k8s.io -/registrysecuritypolicies.tmax.io",
+        "patch customresourcedefinitions.apiextensions.k8s.io -/imagesignatures.podseal.io",
+        "list pods",
+        "get imagesignatures.podseal.io -/any",
+        "list imagesignatures.podseal.io",
+        "create imagesignatures.podseal.io",
+        "delete imagesignatures.podseal.io -/any",
         "create events.events.k8s.io default",
         "patch events.events.k8s.io elsewhere/any",
     ];
@@ -189,7 +204,7 @@ fn i8_the_controller_may_what_it_needs_and_nothing_else() {
 fn i8_secrets_elsewhere_can_be_limited_to_listed_namespaces() {
     let (cluster, name) = (installed(), "podseal-narrow");
     let settings =
-        ["secrets.clusterWide=false", "secrets.namespaces={listed}", "crds.manage=false", "events.enabled=false"];
+        ["secrets.clusterWide=false", "secrets.namespaces={listed}", "crds.manage=false", "events.enabled=false", "imageSignatures.import=false"];
     release(cluster, &["install"], name, &settings).succeeded();
     let needed = ["get secrets listed/any", "get secrets podseal-narrow/any", "list secrets podseal-narrow"];
     let refused = ["get secrets elsewhere/any", "get secrets default/any", "list secrets elsewhere", "get secrets"];
@@ -204,6 +219,8 @@ fn i8_secrets_elsewhere_can_be_limited_to_listed_namespaces() {
     });
     let definitions = definitions.each_ref().map(String::as_str);
     assert_eq!(allowed(cluster, name, "podseal-narrow-controller", &definitions), [definitions[0]]);
+    let import = ["list pods", "list imagesignatures.podseal.io", "create imagesignatures.podseal.io"];
+    assert_eq!(allowed(cluster, name, "podseal-narrow-controller", &import), [] as [&str; 0]);
 }
 
 /// A kubeconfig with a token that the API server gave for the account.

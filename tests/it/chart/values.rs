@@ -50,6 +50,7 @@ const TWINS: &[(&str, &str, &str)] = &[
     ("registriesD.files.a\\.yaml=x", "registriesD.files.a=x", "invalid propertyName 'a'"),
     ("sources.allowAddresses={10.0.0.0/8}", "sources.allowAddresses={10.0.0.1}", "/sources/allowAddresses/0"),
     ("crds.manage=false", "crds.manage=maybe", "/crds/manage"),
+    ("imageSignatures.import=false", "imageSignatures.import=yes", "/imageSignatures/import"),
     ("denyWithoutPolicy=true", "denyWithoutPolicies=true", "denyWithoutPolicies"),
     ("controller.replicas=1", "controller.replica=1", "replica"),
     ("podSecurityContext.runAsUser=null", "podSecurityContext=none", "/podSecurityContext"),
