@@ -27,6 +27,7 @@ mod negatives;
 mod notary;
 mod pinning;
 mod quickstart;
+mod records;
 mod servers;
 mod status;
 mod support;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         pinning::trials(),
         audit::trials(),
         check_cluster::trials(),
+        records::trials(),
         differential_gpg::trials(),
         differential_containers::trials(),
         differential_containers::sigstore::trials(),

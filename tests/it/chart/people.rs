@@ -141,7 +141,10 @@ fn image_signers_add_signatures_and_say_nothing_about_them() {
     assert_eq!(status.stdout, "");
     let ran = as_user(user, &["replace", "--subresource=status"], &made).failed();
     assert!(ran.stderr.contains("forbidden"), "{ran}");
-    assert!(!may(user, "get", "secrets", RELEASE) && !may(user, "create", "clusterregistrysecuritypolicies.tmax.io", "default"));
+    assert!(
+        !may(user, "get", "secrets", RELEASE)
+            && !may(user, "create", "clusterregistrysecuritypolicies.tmax.io", "default")
+    );
 }
 
 fn image_auditors_say_what_is_verified() {

@@ -203,8 +203,13 @@ fn i8_the_controller_may_what_it_needs_and_nothing_else() {
 
 fn i8_secrets_elsewhere_can_be_limited_to_listed_namespaces() {
     let (cluster, name) = (installed(), "podseal-narrow");
-    let settings =
-        ["secrets.clusterWide=false", "secrets.namespaces={listed}", "crds.manage=false", "events.enabled=false", "imageSignatures.import=false"];
+    let settings = [
+        "secrets.clusterWide=false",
+        "secrets.namespaces={listed}",
+        "crds.manage=false",
+        "events.enabled=false",
+        "imageSignatures.import=false",
+    ];
     release(cluster, &["install"], name, &settings).succeeded();
     let needed = ["get secrets listed/any", "get secrets podseal-narrow/any", "list secrets podseal-narrow"];
     let refused = ["get secrets elsewhere/any", "get secrets default/any", "list secrets elsewhere", "get secrets"];

@@ -1,0 +1,130 @@
+//! `podseal explain` says why, and only what the caller may know.
+
+use serde_json::Value;
+
+use super::world::{MAKER, World, json};
+use crate::support::cluster::{Cluster, Namespace, User};
+use crate::support::podseal::{Podseal, podseal_with};
+use crate::support::tools::Ran;
+
+crate::tests! {
+    needs [Cluster, Registry, Store, Gpg];
+    what_governs_and_which_key_is_needed_is_explained,
+    i15_what_the_caller_may_not_read_is_said_and_not_shown,
+    an_image_that_no_policy_names_is_explained,
+}
+
+fn explain(user: User, image: &str, more: &[&str]) -> Ran {
+    let kubeconfig = Cluster::shared().kubeconfig(user);
+    let common = ["explain", image, "--kubeconfig", kubeconfig.to_str().unwrap(), "--allow-address", "127.0.0.0/8"];
+    podseal_with(&[&common, more].concat(), &[], b"")
+}
+
+/// A namespace whose policy asks for the other maker's signature in one repository and for the maker's elsewhere.
+fn namespace(world: &World) -> Namespace<'static> {
+    let namespace = Cluster::shared().namespace(Podseal::shared(), "explained");
+    namespace.secret("maker", &[("maker.pgp", &world.gpg.export(&[&world.maker]))]);
+    namespace.secret("other", &[("other.pgp", &world.gpg.export(&[&world.other]))]);
+    let entry = |registry: &str, key: &str| {
+        format!(
+            "- {{registry: '{registry}', signCheck: true, insecure: true, gpgKeyRef: k8s://{}/{key}, lookaside: '{}'}}\n",
+            namespace.name, world.store.url
+        )
+    };
+    let host = &world.registry.host;
+    namespace.policy("p", &(entry(host, "maker") + &entry(&format!("{host}/records/strict"), "other")));
+    namespace
+}
+
+fn keys(found: &Value) -> Vec<String> {
+    let entries = found["governing"].as_array().unwrap();
+    let lists = entries.iter().flat_map(|entry| entry["keys"].as_array().unwrap());
+    let keys = lists.flat_map(|list| list["keys"].as_array().unwrap());
+    keys.map(|key| key["fingerprint"].as_str().unwrap().to_owned()).collect()
+}
+
+fn what_governs_and_which_key_is_needed_is_explained() {
+    let world = World::shared();
+    let (loose, strict) = (world.signed("loose"), world.signed("strict"));
+    let namespace = namespace(world);
+    let ask = |image: &str| explain(User::Admin, image, &["-n", &namespace.name, "-o", "json"]);
+    let ran = ask(&loose.tagged()).succeeded();
+    let found = json(&ran);
+    assert_eq!((&found["verdict"]["verdict"], &found["digest"]), (&"Allowed".into(), &loose.digest.as_str().into()));
+    assert_eq!(keys(&found), [world.maker.fingerprint.as_str()]);
+    assert_eq!(found["governing"][0]["keys"][0]["keys"][0]["userIDs"][0], format!("Maker <{MAKER}>"));
+    assert_eq!(
+        (&found["signatures"][0]["reason"], found["signatures"][0]["verified"].as_bool()),
+        (&"Verified".into(), Some(true))
+    );
+    // The same maker's signature where the other's alone counts.
+    let ran = ask(&strict.tagged());
+    let found = json(&ran);
+    assert_eq!((ran.code, &found["verdict"]["verdict"]), (Some(1), &"Denied".into()), "{ran}");
+    assert_eq!(keys(&found), [world.other.fingerprint.as_str()]);
+    assert!(found["governing"][0]["why"].as_str().unwrap().contains("path records/strict"), "{ran}");
+    assert_eq!(found["overruled"][0]["registry"], world.registry.host.as_str(), "{ran}");
+    assert_eq!(found["signatures"][0]["reason"], "UntrustedKey");
+    // It says what the webhook says.
+    let denied = namespace.run("strict", &strict.tagged()).failed();
+    let message = found["verdict"]["messages"][0].as_str().unwrap();
+    assert!(denied.stderr.contains(message), "{message}\n{denied}");
+    // And in words.
+    let text = explain(User::Admin, &strict.tagged(), &["-n", &namespace.name]);
+    for said in
+        ["Entries that govern", "do not govern", &world.other.fingerprint, "Verdict:    Denied (InvalidSignature)"]
+    {
+        assert!(text.stdout.contains(said), "{said}: {text}");
+    }
+}
+
+fn i15_what_the_caller_may_not_read_is_said_and_not_shown() {
+    let world = World::shared();
+    let image = world.signed("secretive");
+    let namespace = namespace(world);
+    let cluster = Cluster::shared();
+    let ran = explain(User::Alice, &image.tagged(), &["-n", &namespace.name]);
+    assert!(ran.code == Some(2) && ran.stdout.contains("registrysecuritypolicies cannot be listed"), "{ran}");
+    assert!(!ran.stdout.contains(&world.maker.fingerprint), "{ran}");
+    // She may read policies and the whitelist, and no Secret.
+    let name = &namespace.name;
+    let role = format!(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {{name: look-{name}}}\nrules:\n\
+         - {{apiGroups: [tmax.io], resources: ['*'], verbs: [get, list]}}\n\
+         - {{apiGroups: [''], resources: [configmaps], verbs: [get]}}\n---\n\
+         apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {{name: look-{name}}}\n\
+         roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: look-{name}}}\n\
+         subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: alice}}]\n"
+    );
+    cluster.apply(&role).succeeded();
+    let ran = explain(User::Alice, &image.tagged(), &["-n", name, "-o", "json"]);
+    let found = json(&ran);
+    assert_eq!((ran.code, &found["verdict"]["verdict"]), (Some(2), &"Error".into()), "{ran}");
+    assert!(found["governing"][0]["keys"][0]["note"].as_str().unwrap().contains("cannot be read"), "{ran}");
+    assert_eq!((keys(&found).len(), &found["signatures"][0]["reason"]), (0, &"NotJudged".into()), "{ran}");
+    // What the status of the policy tells everybody who may read it, is told.
+    let status = format!(
+        r#"{{"status": {{"registries": [{{"registry": "{}", "keys": [{{"fingerprint": "{}"}}], "signers": ["{MAKER}"]}}]}}}}"#,
+        world.registry.host, world.maker.fingerprint
+    );
+    namespace.kubectl(&["patch", "rsp", "p", "--subresource=status", "--type=merge", "-p", &status]).succeeded();
+    let ran = explain(User::Alice, &image.tagged(), &["-n", name, "-o", "json"]);
+    let found = json(&ran);
+    assert_eq!(keys(&found), [world.maker.fingerprint.as_str()], "{ran}");
+    assert!(
+        found["governing"][0]["keys"][0]["note"].as_str().unwrap().contains("from the status of the policy"),
+        "{ran}"
+    );
+    cluster.kubectl(&["delete", "clusterrolebinding", &format!("look-{name}")]).succeeded();
+}
+
+fn an_image_that_no_policy_names_is_explained() {
+    let world = World::shared();
+    let namespace = namespace(world);
+    let ran = explain(User::Admin, "elsewhere.invalid/x:1", &["-n", &namespace.name]);
+    assert!(ran.code == Some(1) && ran.stdout.contains("Denied (NoMatchingPolicy)"), "{ran}");
+    let ran = explain(User::Admin, "elsewhere.invalid/x:1", &["-n", "kube-system"]);
+    assert!(ran.stdout.contains("podseal is not asked about Pods of the namespace kube-system"), "{ran}");
+    let ran = explain(User::Admin, "A B", &["-n", &namespace.name]);
+    assert!(ran.code == Some(1) && ran.stdout.contains("MalformedImage"), "{ran}");
+}

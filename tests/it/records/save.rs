@@ -1,0 +1,193 @@
+//! What is recorded in the cluster, and what is taken away.
+
+use super::world::{MAKER, World, condition, json, records};
+use crate::support::cluster::{Cluster, User};
+use crate::support::podseal::podseal_with;
+use crate::support::tools::Ran;
+
+crate::tests! {
+    needs [Cluster, Registry, Store, Gpg];
+    what_verifies_is_recorded_with_signer_and_conditions,
+    a_wrong_key_or_name_takes_the_records_away_and_leaves_the_store,
+    a_dry_run_changes_nothing,
+    nothing_is_removed_when_the_store_does_not_answer,
+    another_makers_record_stays_as_it_is,
+    a_recorded_signature_verifies_without_a_store,
+    the_definition_holds_what_it_says,
+    i15_without_the_right_nothing_is_recorded,
+}
+
+fn true_of(record: &serde_json::Value, type_: &str) -> bool {
+    condition(record, type_).0 == "True"
+}
+
+fn what_verifies_is_recorded_with_signer_and_conditions() {
+    let world = World::shared();
+    let image = world.signed("recorded");
+    let ran = world.save(User::Admin, &image, &[]).succeeded();
+    assert_eq!(json(&ran)["records"][0]["action"], "create", "{ran}");
+    let [record] = &records(&image)[..] else { panic!("{:?}", records(&image)) };
+    let name = record["metadata"]["name"].as_str().unwrap();
+    assert!(name.starts_with(&format!("sha256-{}-", image.hex())) && name.len() == 7 + 64 + 1 + 32, "{name}");
+    assert!(true_of(record, "Verified") && true_of(record, "Trusted"), "{record}");
+    let status = &record["status"];
+    assert_eq!(status["signer"]["fingerprint"], world.maker.fingerprint.as_str());
+    assert_eq!(status["signer"]["userIDs"][0], format!("Maker <{MAKER}>"));
+    assert_eq!(status["identity"], image.tagged());
+    assert_eq!(status["verifiedBy"], "admin");
+    assert_eq!(record["spec"]["store"], world.store.url.as_str());
+    // Once more: the same record, verified again, and its conditions as old as before.
+    let ran = world.save(User::Admin, &image, &[]).succeeded();
+    assert_eq!(json(&ran)["records"][0]["action"], "update", "{ran}");
+    let [again] = &records(&image)[..] else { panic!("one record") };
+    assert_eq!(again["status"]["conditions"], record["status"]["conditions"]);
+    // People can read it.
+    let table = Cluster::shared().kubectl(&["get", "imgsig", name]).succeeded().stdout;
+    let heading: Vec<_> = table.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(heading, ["NAME", "IMAGE", "IDENTITY", "SIGNER", "VERIFIED", "TRUSTED", "AGE"]);
+    assert!(table.contains(MAKER) && table.contains(&image.tagged()), "{table}");
+    let explained = Cluster::shared().kubectl(&["explain", "imagesignature.status.signer"]).succeeded().stdout;
+    assert!(explained.contains("Fingerprint of the primary key"), "{explained}");
+}
+
+fn a_wrong_key_or_name_takes_the_records_away_and_leaves_the_store() {
+    let world = World::shared();
+    let (image, bystander) = (world.signed("withdrawn"), world.signed("bystander"));
+    world.save(User::Admin, &bystander, &[]).succeeded();
+    let in_store = std::fs::read(world.store.file(&image, 1)).unwrap();
+    let wrong: [(&std::path::Path, String); 2] =
+        [(&world.other_file, image.tagged()), (&world.maker_file, format!("{}2", image.tagged()))];
+    for (key, name) in wrong {
+        world.save(User::Admin, &image, &[]).succeeded();
+        assert_eq!(records(&image).len(), 1);
+        let ran = world.save_by(User::Admin, key, &name, &image, &[]);
+        assert_eq!((ran.code, &json(&ran)["records"][0]["action"]), (Some(1), &"remove".into()), "{ran}");
+        assert_eq!(records(&image), [] as [serde_json::Value; 0]);
+    }
+    assert_eq!(records(&bystander).len(), 1, "other images' records stay");
+    assert_eq!(std::fs::read(world.store.file(&image, 1)).unwrap(), in_store, "the store is not touched");
+}
+
+fn a_dry_run_changes_nothing() {
+    let world = World::shared();
+    let image = world.signed("dry");
+    let ran = world.save(User::Admin, &image, &["--dry-run"]).succeeded();
+    assert_eq!((&json(&ran)["dryRun"], records(&image).len()), (&true.into(), 0), "{ran}");
+    world.save(User::Admin, &image, &[]).succeeded();
+    let before = records(&image);
+    let ran = world.save_by(User::Admin, &world.other_file, &image.tagged(), &image, &["--dry-run"]);
+    assert_eq!((ran.code, &json(&ran)["records"][0]["action"]), (Some(1), &"remove".into()), "{ran}");
+    let kubeconfig = Cluster::shared().kubeconfig(User::Admin);
+    let more = ["--save", "--dry-run", "--kubeconfig", kubeconfig.to_str().unwrap()];
+    let key = ["--public-key", world.other_file.to_str().unwrap()];
+    let table = world.verify(&image.pinned(), &image.tagged(), &[&more[..], &key].concat());
+    assert!(table.stdout.contains("would remove imagesignature sha256-"), "{table}");
+    assert_eq!(records(&image), before);
+}
+
+fn nothing_is_removed_when_the_store_does_not_answer() {
+    let world = World::shared();
+    let image = world.signed("kept");
+    world.save(User::Admin, &image, &[]).succeeded();
+    let before = records(&image);
+    let kubeconfig = Cluster::shared().kubeconfig(User::Admin);
+    let away = |store: &str, key: &std::path::Path| -> Ran {
+        let args = ["verify", &image.pinned(), "--expected-identity", &image.tagged(), "--lookaside", store, "--save"];
+        let more = ["--kubeconfig", kubeconfig.to_str().unwrap(), "--public-key", key.to_str().unwrap()];
+        podseal_with(&[&args[..], &more, &["--timeout", "20s"]].concat(), &[("HOME", "/nonexistent")], b"")
+    };
+    for key in [&world.maker_file, &world.other_file] {
+        assert_eq!(away("http://127.0.0.1:1/", key).code, Some(2));
+        assert_eq!(records(&image), before);
+    }
+    // Nor without a single key, nor when the expected name can be nobody's.
+    let empty = crate::support::scratch::folder("empty").join("keys.pgp");
+    std::fs::write(&empty, b"").unwrap();
+    assert_eq!(world.save_by(User::Admin, &empty, &image.tagged(), &image, &[]).code, Some(2));
+    let other = format!("{}/{}@sha256:{}", image.host, image.repository, "0".repeat(64));
+    assert_eq!(world.save_by(User::Admin, &world.maker_file, &other, &image, &[]).code, Some(64));
+    assert_eq!(records(&image), before);
+    // An empty store is an answer: but what is recorded still verifies by itself.
+    let empty = crate::support::scratch::folder("empty-store");
+    let store = format!("file://{}/", empty.display());
+    assert_eq!(away(&store, &world.maker_file).code, Some(0));
+    assert_eq!(away(&store, &world.other_file).code, Some(1));
+    assert_eq!(records(&image).len(), 0);
+}
+
+fn another_makers_record_stays_as_it_is() {
+    let world = World::shared();
+    let image = world.signed("two-makers");
+    world.sign(&image, &world.other);
+    world.save_by(User::Admin, &world.other_file, &image.tagged(), &image, &[]).succeeded();
+    let [theirs] = &records(&image)[..] else { panic!("one record") };
+    world.save(User::Admin, &image, &[]).succeeded();
+    let all = records(&image);
+    assert_eq!(all.len(), 2);
+    assert!(all.contains(theirs) && all.iter().all(|record| true_of(record, "Trusted")));
+}
+
+fn a_recorded_signature_verifies_without_a_store() {
+    let world = World::shared();
+    let image = world.signed("recorded-only");
+    world.save(User::Admin, &image, &[]).succeeded();
+    let [record] = &records(&image)[..] else { panic!("one record") };
+    let name = record["metadata"]["name"].as_str().unwrap();
+    // Somebody takes back what was found out; the signature is still there.
+    Cluster::shared()
+        .kubectl(&["patch", "imgsig", name, "--subresource=status", "--type=merge", "-p", r#"{"status": null}"#])
+        .succeeded();
+    let kubeconfig = Cluster::shared().kubeconfig(User::Admin);
+    let empty = crate::support::scratch::folder("registries.d");
+    let args = ["verify", &image.digest, "--expected-identity", &image.tagged(), "--save", "--insecure"];
+    let more = ["--kubeconfig", kubeconfig.to_str().unwrap(), "--registries-d", empty.to_str().unwrap()];
+    let key = ["--public-key", world.maker_file.to_str().unwrap()];
+    let ran = podseal_with(&[&args[..], &more, &key].concat(), &[("HOME", "/nonexistent")], b"").succeeded();
+    assert!(ran.stdout.contains("recorded as imagesignature"), "{ran}");
+    assert!(ran.stderr.contains("what is recorded in the cluster is looked at"), "{ran}");
+    assert!(true_of(&records(&image)[0], "Verified"));
+}
+
+fn the_definition_holds_what_it_says() {
+    let world = World::shared();
+    let image = world.signed("definition");
+    world.save(User::Admin, &image, &[]).succeeded();
+    let cluster = Cluster::shared();
+    let record = &records(&image)[0];
+    let name = record["metadata"]["name"].as_str().unwrap();
+    for patch in [r#"{"spec": {"reference": "registry.local/x"}}"#, r#"{"spec": {"content": "AAAA"}}"#] {
+        let ran = cluster.kubectl(&["patch", "imgsig", name, "--type=merge", "-p", patch]).failed();
+        assert!(ran.stderr.contains("spec cannot be changed"), "{ran}");
+    }
+    let mut other = record.clone();
+    other["metadata"] = serde_json::json!({"name": name});
+    other.as_object_mut().unwrap().remove("status");
+    let with = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut object = other.clone();
+        change(&mut object);
+        cluster.kubectl_as(User::Admin, &["create", "-f", "-"], &object.to_string()).failed()
+    };
+    let foreign = format!("sha256-{}-{}", "0".repeat(64), "0".repeat(32));
+    let ran = with(&|object| object["metadata"]["name"] = foreign.as_str().into());
+    assert!(ran.stderr.contains("the name must be sha256-HEX-NAME"), "{ran}");
+    let short = format!("sha256-{}-x", image.hex());
+    assert!(with(&|object| object["metadata"]["name"] = short.as_str().into()).stderr.contains("the name must be"));
+    let fresh = format!("sha256-{}-{}", image.hex(), "1".repeat(32));
+    let large = "AAAA".repeat(22_000);
+    let ran = with(&|object| {
+        object["metadata"]["name"] = fresh.as_str().into();
+        object["spec"]["content"] = large.as_str().into();
+    });
+    assert!(ran.stderr.contains("spec.content") && ran.stderr.contains("may not be more than 87384"), "{ran}");
+}
+
+fn i15_without_the_right_nothing_is_recorded() {
+    let world = World::shared();
+    let image = world.signed("no-right");
+    let ran = world.save(User::Alice, &image, &[]);
+    assert!(
+        ran.code == Some(2) && ran.stderr.contains("cannot list imagesignatures") && ran.stdout.is_empty(),
+        "{ran}"
+    );
+    assert_eq!(records(&image).len(), 0);
+}

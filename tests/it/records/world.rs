@@ -1,0 +1,115 @@
+//! A registry, a store and two image makers, shared; every test has an image of its own.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+use crate::support::cluster::{Cluster, User};
+use crate::support::podseal::podseal_with;
+use crate::support::registry::{Image, Registry};
+use crate::support::signer::{Gpg, GpgKey, KeySpec, Skopeo};
+use crate::support::store::{Store, registries_d};
+use crate::support::tools::Ran;
+use crate::support::{harness, scratch};
+
+pub const MAKER: &str = "immkk8s@registry.local";
+pub const OTHER: &str = "imklocal@registry.local";
+
+pub struct World {
+    pub registry: Registry,
+    pub store: Store,
+    pub gpg: Gpg,
+    pub maker: GpgKey,
+    pub other: GpgKey,
+    /// The makers' public keys.
+    pub maker_file: PathBuf,
+    pub other_file: PathBuf,
+}
+
+impl World {
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Result<World, String>> = OnceLock::new();
+        let shared = SHARED.get_or_init(|| harness::attempt("the image makers", Self::new));
+        shared.as_ref().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn new() -> Self {
+        let (registry, store, gpg) = (Registry::start(), Store::start(), Gpg::new());
+        let maker = gpg.generate(&KeySpec::new(&format!("Maker <{MAKER}>")));
+        let other = gpg.generate(&KeySpec::new(&format!("Other <{OTHER}>")));
+        let (maker_file, other_file) = (gpg.export_file(&[&maker]), gpg.export_file(&[&other]));
+        Self { registry, store, gpg, maker, other, maker_file, other_file }
+    }
+
+    /// A new image.
+    pub fn image(&self, name: &str) -> Image {
+        self.registry.push(&format!("records/{name}:1"))
+    }
+
+    /// The same, signed by skopeo under its own name.
+    pub fn signed(&self, name: &str) -> Image {
+        let image = self.image(name);
+        self.sign(&image, &self.maker);
+        image
+    }
+
+    /// Adds a signature under the image's own name.
+    pub fn sign(&self, image: &Image, key: &GpgKey) {
+        let staging = format!("file://{}", self.store.folder().display());
+        let skopeo = Skopeo { gpg: &self.gpg, registries_d: registries_d(&[(&self.registry.host, &staging)]) };
+        skopeo.sign(&self.registry, image, key).succeeded();
+    }
+
+    /// `podseal verify IMAGE --expected-identity NAME` with the store and more.
+    pub fn verify(&self, image: &str, expected: &str, more: &[&str]) -> Ran {
+        self.verify_in(None, image, expected, more)
+    }
+
+    /// The same with a GnuPG home.
+    pub fn verify_in(&self, home: Option<&Path>, image: &str, expected: &str, more: &[&str]) -> Ran {
+        let common = ["verify", image, "--expected-identity", expected, "--insecure", "--lookaside", &self.store.url];
+        let nothing = scratch::folder("home");
+        let home = home.unwrap_or(&nothing).to_str().unwrap();
+        podseal_with(&[&common, more].concat(), &[("GNUPGHOME", home), ("HOME", nothing.to_str().unwrap())], b"")
+    }
+
+    /// The same with the maker's key, recorded with these rights.
+    pub fn save(&self, user: User, image: &Image, more: &[&str]) -> Ran {
+        self.save_by(user, &self.maker_file, &image.tagged(), image, more)
+    }
+
+    /// The same with another key and another name that is expected.
+    pub fn save_by(&self, user: User, key: &Path, expected: &str, image: &Image, more: &[&str]) -> Ran {
+        let kubeconfig = Cluster::shared().kubeconfig(user);
+        let own = [
+            "--save",
+            "--kubeconfig",
+            kubeconfig.to_str().unwrap(),
+            "--public-key",
+            key.to_str().unwrap(),
+            "-o",
+            "json",
+        ];
+        self.verify(&image.pinned(), expected, &[&own, more].concat())
+    }
+}
+
+pub fn json(ran: &Ran) -> Value {
+    serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran}"))
+}
+
+/// The records of an image, by name.
+pub fn records(image: &Image) -> Vec<Value> {
+    let ran = Cluster::shared().kubectl(&["get", "imagesignatures", "-o", "json"]).succeeded();
+    let all = json(&ran)["items"].as_array().unwrap().clone();
+    all.into_iter().filter(|record| record["spec"]["image"] == image.digest.as_str()).collect()
+}
+
+/// The status of a condition, and its reason.
+pub fn condition(record: &Value, type_: &str) -> (String, String) {
+    let conditions = record["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let found = conditions.iter().find(|condition| condition["type"] == type_).cloned().unwrap_or_default();
+    let text = |member: &str| found[member].as_str().unwrap_or_default().to_owned();
+    (text("status"), text("reason"))
+}
