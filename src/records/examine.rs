@@ -182,10 +182,10 @@ impl Examined {
         }
     }
 
-    /// The best name of who signed, or of whom it claims to be by.
+    /// The best name of who signed, or of whom it claims to be by, marked as a claim.
     pub fn by(&self) -> String {
         let proved = self.signer.as_ref().map(|s| s.user_ids.first().unwrap_or(&s.fingerprint).clone());
-        let claimed = || self.issuers.first().cloned().unwrap_or_else(|| "-".to_owned());
+        let claimed = || self.issuers.first().map_or_else(|| "-".to_owned(), |issuer| format!("{issuer} (claimed)"));
         proved.unwrap_or_else(claimed)
     }
 

@@ -27,8 +27,8 @@ pub(in crate::cli) struct VerifyCommand {
     /// The name under which the image must have been signed, with tag or digest; compared as a whole
     #[arg(long, value_name = "PULL_SPEC")]
     pub(in crate::cli) expected_identity: String,
-    /// File of OpenPGP public keys, any of which counts; without it the public keyring of $GNUPGHOME or ~/.gnupg
-    #[arg(long, value_name = "FILE", num_args = 1..)]
+    /// File of OpenPGP public keys, any of which counts; repeatable; without it the public keyring of $GNUPGHOME or ~/.gnupg
+    #[arg(long, value_name = "FILE")]
     pub(in crate::cli) public_key: Vec<PathBuf>,
     /// Record the outcome in the cluster
     #[arg(long)]

@@ -23,6 +23,8 @@ rules:
 - {apiGroups: [tmax.io], resources: [clusterregistrysecuritypolicies, registrysecuritypolicies], verbs: [get, list, watch]}
 - {apiGroups: [tmax.io], resources: [clusterregistrysecuritypolicies/status, registrysecuritypolicies/status], verbs: [get, patch, update]}
 - {apiGroups: [''], resources: [secrets, configmaps], verbs: [get]}
+- {apiGroups: [''], resources: [pods], verbs: [list]}
+- {apiGroups: [podseal.io], resources: [imagesignatures], verbs: [get, list, create, delete]}
 - {apiGroups: [events.k8s.io], resources: [events], verbs: [create, patch]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1

@@ -14,6 +14,8 @@ crate::tests! {
     needs [];
     every_flag_of_serve_is_documented_with_its_default,
     every_flag_of_check_is_documented,
+    every_flag_of_verify_and_explain_is_documented,
+    every_reason_of_verify_is_documented,
     every_metric_is_documented,
     every_fault_is_documented,
     every_reason_is_documented,
@@ -83,6 +85,37 @@ fn every_flag_of_check_is_documented() {
     }
     let flags: BTreeSet<_> = flags("check").into_keys().collect();
     assert_eq!(documented, flags, "documented, and existing");
+}
+
+fn every_flag_of_verify_and_explain_is_documented() {
+    let (install, page) = (read("docs/install.md"), read("docs/records.md"));
+    let of = |heading: &str| -> BTreeSet<String> {
+        let mut named: BTreeSet<_> = rows(section(&page, heading)).into_iter().flat_map(named).collect();
+        // It stands there by its short form.
+        assert!(section(&page, heading).contains("`-o json`"));
+        named.insert("--output".to_owned());
+        named
+    };
+    let existing = |command: &str| flags(command).into_keys().collect::<BTreeSet<_>>();
+    assert_eq!(of("## Verify an image"), existing("verify"), "documented, and existing");
+    let mut documented = of("## Why is this image denied?");
+    documented.insert("--namespace".to_owned());
+    documented.extend(rows(section(&install, "## Flags")).into_iter().filter(|row| row.contains('∘')).flat_map(named));
+    assert_eq!(documented, existing("explain"), "documented, and existing");
+}
+
+fn every_reason_of_verify_is_documented() {
+    let page = read("docs/records.md");
+    let rows = rows(section(&page, "## Verify an image"));
+    let documented: BTreeSet<_> = rows.iter().filter_map(|row| row.split('`').nth(1)).collect();
+    let source = read("src/records/examine.rs");
+    let (_, reasons) = source.split_once("pub fn reason(self)").expect("the reasons");
+    let (reasons, _) = reasons.split_once("\n    }\n").expect("an end");
+    let existing: Vec<_> = reasons.split("=> \"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    assert!(existing.len() > 6, "{existing:?}");
+    for reason in existing.into_iter().chain(["NotJudged"]) {
+        assert!(documented.contains(reason), "the reason {reason} is not in docs/records.md");
+    }
 }
 
 /// A page with every metric on it.
