@@ -380,7 +380,7 @@ pub(super) struct ControllerArguments {
     /// Replace custom resource definitions that are older than this version
     #[arg(long)]
     pub(super) manage_crds: bool,
-    /// Make unverified ImageSignatures of the signatures that configured stores have for images in use
+    /// Make unverified records of the signatures that configured stores have for images in use
     #[arg(long)]
     pub(super) import_signatures: bool,
     /// Between two rounds of it

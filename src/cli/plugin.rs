@@ -63,19 +63,16 @@ pub(super) fn complete(root: &Command, words: &[OsString]) -> String {
     let command = before.iter().fold(root, |command, word| command.find_subcommand(word.as_ref()).unwrap_or(command));
     let flag_before = before.last().and_then(|word| find_flag(command, word));
     let mut text = String::new();
-    match flag_before.filter(|flag| flag.get_action().takes_values()) {
-        Some(flag) => {
-            let values = flag.get_possible_values();
-            for value in values.iter().filter(|value| value.get_name().starts_with(last)) {
-                add(&mut text, value.get_name(), value.get_help());
-            }
-            // Of flags without a list of values, the shell may offer files.
-            let _ = writeln!(text, ":{}", if values.is_empty() { 0 } else { NO_FILES });
+    if let Some(flag) = flag_before.filter(|flag| flag.get_action().takes_values()) {
+        let values = flag.get_possible_values();
+        for value in values.iter().filter(|value| value.get_name().starts_with(last)) {
+            add(&mut text, value.get_name(), value.get_help());
         }
-        None => {
-            candidates(&mut text, command, last);
-            let _ = writeln!(text, ":{NO_FILES}");
-        }
+        // Of flags without a list of values, the shell may offer files.
+        let _ = writeln!(text, ":{}", if values.is_empty() { 0 } else { NO_FILES });
+    } else {
+        candidates(&mut text, command, last);
+        let _ = writeln!(text, ":{NO_FILES}");
     }
     text
 }

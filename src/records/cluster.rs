@@ -54,7 +54,8 @@ impl Records {
     pub async fn of(&self, digest: &Digest) -> Result<Vec<ImageSignature>, String> {
         let Some(prefix) = object::prefix(digest) else { return Ok(Vec::new()) };
         let all = self.all().await?;
-        let names: Vec<_> = all.iter().map(|one| one.name_any()).filter(|name| name.starts_with(&prefix)).collect();
+        let names: Vec<_> =
+            all.iter().map(kube::ResourceExt::name_any).filter(|name| name.starts_with(&prefix)).collect();
         if names.len() > MAX_RECORDS {
             return Err(format!("there are more than {MAX_RECORDS} imagesignatures of {digest}: delete some"));
         }

@@ -146,7 +146,7 @@ mod tests {
             [Outcome::KeyNotValid, Outcome::SignatureNotValid, Outcome::BadSignature, Outcome::DigestMismatch]
         {
             let found = [judged(b"a", Outcome::Verified), judged(b"b", outcome)];
-            assert_eq!(actions(&found, &[known.clone()]), ["create", "update"], "{outcome:?}");
+            assert_eq!(actions(&found, std::slice::from_ref(&known)), ["create", "update"], "{outcome:?}");
         }
         let found = [judged(b"a", Outcome::Verified), judged(b"b", Outcome::IdentityMismatch)];
         assert_eq!(actions(&found, &[known]), ["create"]);

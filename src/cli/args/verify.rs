@@ -1,5 +1,7 @@
 //! `podseal verify` and `podseal explain`.
 
+#![allow(clippy::doc_markdown, reason = "the documentation of arguments is what --help prints: plain text")]
+
 use std::path::PathBuf;
 use std::time::Duration;
 

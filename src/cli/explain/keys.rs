@@ -47,7 +47,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Everything an entry names keys by, and the OpenPGP keyring if there is one to be had.
+    /// Everything an entry names keys by, and the keyring for GPG if there is one to be had.
     pub(super) async fn keys(&self, entry: &Entry, object: Option<&Value>) -> (Vec<KeyList>, Option<Keyring>) {
         let Check::Signed(check) = &entry.check else { return (Vec::new(), None) };
         let (mut lists, mut keyring) = (Vec::new(), None);

@@ -106,10 +106,8 @@ impl Parts {
         };
         let keys = keys_config(command)?;
         let schema = schema::Config { manage: wanted.manage_crds };
-        let signatures = match wanted.import_signatures {
-            true => Some(signatures_config(command, api_servers, &context)?),
-            false => None,
-        };
+        let import = wanted.import_signatures.then(|| signatures_config(command, api_servers, &context));
+        let signatures = import.transpose()?;
         Ok(Self { context, certificates, webhooks, schema, status, keys, signatures })
     }
 

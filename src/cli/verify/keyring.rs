@@ -1,4 +1,4 @@
-//! The keys that signatures are verified with: files, or the public keyring of a GnuPG home.
+//! The keys that signatures are verified with: files, or the public keyring of a `GnuPG` home.
 
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -14,14 +14,14 @@ const MAX_KEYS: u64 = 32 << 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
-/// The keys of these files, or of the GnuPG home if there is none, with what ought to be said about them. No key at all is
+/// The keys of these files, or of the `GnuPG` home if there is none, with what ought to be said about them. No key at all is
 /// trouble: every signature would look like one by a stranger.
 pub(super) fn load(files: &[PathBuf]) -> Result<(Keyring, Vec<String>), Trouble> {
     let named = if files.is_empty() { vec![of_home()?] } else { read_all(files)? };
     let (keyring, problems) = Keyring::from_files(named.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
     if keyring.is_empty() {
-        let names: Vec<_> = named.iter().map(|(name, _)| name.as_str()).collect();
-        return Err(Trouble::Unknown(format!("no public keys imported from {}", names.join(", "))));
+        let places: Vec<_> = named.iter().map(|(name, _)| name.as_str()).collect();
+        return Err(Trouble::Unknown(format!("no public keys imported from {}", places.join(", "))));
     }
     Ok((keyring, problems))
 }

@@ -23,6 +23,7 @@ use crate::records::collect::{Collected, Found};
 use crate::records::examine::{self, Examined};
 use crate::records::object;
 use crate::records::plan::{Judged, plan};
+use crate::signature::openpgp::Keyring;
 
 const NOT_VERIFIED: u8 = 1;
 const UNKNOWN: u8 = 2;
@@ -58,29 +59,18 @@ struct Cluster {
 async fn verify(command: &VerifyCommand, plugin: bool) -> Result<ExitCode, Trouble> {
     let question = Question::of(command)?;
     let sources = Sources::of(command, &question.image)?;
-    let files = command.public_key.clone();
-    let loading = tokio::task::spawn_blocking(move || keyring::load(&files)).await;
-    let (keyring, problems) = loading.map_err(|_| Trouble::Unknown("the keys could not be read".to_owned()))??;
-    problems.iter().for_each(|problem| complain(problem));
+    let keyring = keys(command).await?;
     let digest = sources.digest(&question.image).await?;
     question.agrees(&digest)?;
     let cluster = cluster(command, plugin, &digest).await?;
     let Collected { found, more } = collect(&sources, &digest, cluster.as_ref()).await?;
     let asked = examine::Question::new(&keyring, &digest, &question.image, &question.identity, SystemTime::now());
-    let (mut judged, mut rows) = (Vec::new(), Vec::new());
-    for one in found {
-        let examined = match &one.blob {
-            Ok(blob) => asked.examine(blob),
-            Err(why) => Examined::unreadable(why.clone()),
-        };
-        rows.push(Row::new(&one.place, &examined));
-        judged.push(Judged { blob: one.blob.ok().map(|blob| blob.to_vec()), store: one.store, examined });
-    }
+    let (rows, judged): (Vec<Row>, Vec<Judged>) = found.into_iter().map(|one| judge(&asked, one)).unzip();
     let verified = rows.iter().any(Row::verified);
     if more && !verified {
+        print_rows(command, &digest, &rows, None);
         let message =
             "there are more signatures than are looked at, and none of the first verified: nothing is recorded";
-        print_rows(command, &digest, &rows, None);
         return Err(Trouble::Unknown(message.to_owned()));
     }
     let changes = match cluster.filter(|_| command.save) {
@@ -97,6 +87,26 @@ async fn verify(command: &VerifyCommand, plugin: bool) -> Result<ExitCode, Troub
         (false, true) => ExitCode::SUCCESS,
         (false, false) => ExitCode::from(NOT_VERIFIED),
     })
+}
+
+/// The keys, read off the threads that wait for the network.
+async fn keys(command: &VerifyCommand) -> Result<Keyring, Trouble> {
+    let files = command.public_key.clone();
+    let loading = tokio::task::spawn_blocking(move || keyring::load(&files)).await;
+    let (keyring, problems) = loading.map_err(|_| Trouble::Unknown("the keys could not be read".to_owned()))??;
+    for problem in &problems {
+        complain(problem);
+    }
+    Ok(keyring)
+}
+
+fn judge(asked: &examine::Question<'_>, one: Found) -> (Row, Judged) {
+    let examined = match &one.blob {
+        Ok(blob) => asked.examine(blob),
+        Err(why) => Examined::unreadable(why.clone()),
+    };
+    let row = Row::new(&one.place, &examined);
+    (row, Judged { blob: one.blob.ok().map(|blob| blob.to_vec()), store: one.store, examined })
 }
 
 fn print_rows(command: &VerifyCommand, digest: &Digest, rows: &[Row], changes: Option<&[save::Change]>) {

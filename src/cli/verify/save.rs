@@ -24,7 +24,7 @@ impl Change {
         match error {
             Some(why) => format!("not recorded: {why}"),
             None if dry_run => format!("would {action} imagesignature {name}"),
-            None => format!("{}d imagesignature {name}", action),
+            None => format!("{action}d imagesignature {name}"),
         }
     }
 

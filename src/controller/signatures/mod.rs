@@ -1,4 +1,4 @@
-//! Signatures of images in use become `ImageSignature` objects that nobody has verified, as OpenShift imports them.
+//! Signatures of images in use become `ImageSignature` objects that nobody has verified.
 //!
 //! ```text
 //!  Pods ── usage ──► digests ── stores ──► signatures ── form, digest, size ──► objects without a status

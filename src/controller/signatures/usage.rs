@@ -36,7 +36,9 @@ impl Usage {
         let mut usage = Self::default();
         let mut pages = read::pods(client, None);
         while let Some(page) = pages.next().await? {
-            page.iter().for_each(|pod| usage.add(pod));
+            for pod in &page {
+                usage.add(pod);
+            }
         }
         Ok(usage)
     }

@@ -66,7 +66,7 @@ impl World {
         self.verify_in(None, image, expected, more)
     }
 
-    /// The same with a GnuPG home.
+    /// The same with a `GnuPG` home.
     pub fn verify_in(&self, home: Option<&Path>, image: &str, expected: &str, more: &[&str]) -> Ran {
         let common = ["verify", image, "--expected-identity", expected, "--insecure", "--lookaside", &self.store.url];
         let nothing = scratch::folder("home");
