@@ -31,14 +31,14 @@ impl Server {
         Self::at(&address, process, &authority)
     }
 
-    /// podseal on a cluster, ready; logs as they are by default.
+    /// podseal's webhook on a cluster, ready, run as the chart runs it; logs as they are by default.
     pub fn podseal(cluster: &Cluster, args: &[&str]) -> Self {
         let authority = Authority::new("webhook");
         let tls = authority.server(&LOCAL);
         let address = format!("127.0.0.1:{}", ports::free());
         let mut command = Command::new(BINARY);
         command.arg("serve").arg("--kubeconfig").arg(cluster.kubeconfig(User::Podseal));
-        command.args(["--own-namespace", OWN_NAMESPACE, "--listen", &address, "--drain-delay", "0s"]);
+        command.args(["--run=webhook", "--own-namespace", OWN_NAMESPACE, "--listen", &address, "--drain-delay", "0s"]);
         command.arg("--tls-cert").arg(&tls.cert).arg("--tls-key").arg(&tls.key).args(args);
         command.env("HOME", scratch::folder("home"));
         let server = Self::at(&address, Process::spawn("podseal", &mut command), &authority);
