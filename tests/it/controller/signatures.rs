@@ -16,7 +16,7 @@ crate::tests! {
     needs [Cluster, Registry, Store, Gpg];
     signatures_of_images_in_use_are_imported_and_go_when_they_are_not,
     a_hostile_store_fills_nothing,
-    a_policy_of_a_namespace_sends_the_import_nowhere,
+    g5_a_policy_of_a_namespace_sends_the_import_nowhere,
     without_the_definition_the_import_says_so_and_the_rest_goes_on,
 }
 
@@ -165,7 +165,7 @@ fn a_hostile_store_fills_nothing() {
     assert_eq!(site.of(&many).len(), 16);
 }
 
-fn a_policy_of_a_namespace_sends_the_import_nowhere() {
+fn g5_a_policy_of_a_namespace_sends_the_import_nowhere() {
     let site = Site::new();
     let world = World::new(&site.cluster, "led");
     let (tempting, named) = (Store::start(), Store::start());

@@ -8,10 +8,10 @@ use crate::support::podseal::Podseal;
 
 crate::tests! {
     needs [Cluster, Registry, Store, Gpg];
-    a_record_that_says_verified_admits_nothing,
+    b2_a_record_that_says_verified_admits_nothing,
 }
 
-fn a_record_that_says_verified_admits_nothing() {
+fn b2_a_record_that_says_verified_admits_nothing() {
     let world = World::shared();
     let (unsigned, signed) = (world.image("forged"), world.signed("admitted"));
     let cluster = Cluster::shared();

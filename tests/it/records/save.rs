@@ -10,11 +10,12 @@ crate::tests! {
     what_verifies_is_recorded_with_signer_and_conditions,
     a_wrong_key_or_name_takes_the_records_away_and_leaves_the_store,
     a_dry_run_changes_nothing,
-    nothing_is_removed_when_the_store_does_not_answer,
+    h11_nothing_is_removed_when_the_store_does_not_answer,
     another_makers_record_stays_as_it_is,
+    auditors_at_the_same_time_leave_one_whole_record,
     a_recorded_signature_verifies_without_a_store,
     the_definition_holds_what_it_says,
-    i15_without_the_right_nothing_is_recorded,
+    without_the_right_nothing_is_recorded,
 }
 
 fn true_of(record: &serde_json::Value, type_: &str) -> bool {
@@ -85,7 +86,7 @@ fn a_dry_run_changes_nothing() {
     assert_eq!(records(&image), before);
 }
 
-fn nothing_is_removed_when_the_store_does_not_answer() {
+fn h11_nothing_is_removed_when_the_store_does_not_answer() {
     let world = World::shared();
     let image = world.signed("kept");
     world.save(User::Admin, &image, &[]).succeeded();
@@ -125,6 +126,23 @@ fn another_makers_record_stays_as_it_is() {
     let all = records(&image);
     assert_eq!(all.len(), 2);
     assert!(all.contains(theirs) && all.iter().all(|record| true_of(record, "Trusted")));
+}
+
+fn auditors_at_the_same_time_leave_one_whole_record() {
+    let world = World::shared();
+    let image = world.signed("contended");
+    let ran: Vec<Ran> = std::thread::scope(|scope| {
+        let auditors: Vec<_> = (0..6).map(|_| scope.spawn(|| world.save(User::Admin, &image, &[]))).collect();
+        auditors.into_iter().map(|auditor| auditor.join().unwrap()).collect()
+    });
+    // Whoever was late says so, and has changed nothing.
+    for one in &ran {
+        let late = one.code == Some(2) && one.stdout.contains("was changed by somebody else meanwhile");
+        assert!(one.ok() || late, "{one}");
+    }
+    assert!(ran.iter().any(Ran::ok), "{ran:?}");
+    let [record] = &records(&image)[..] else { panic!("one record") };
+    assert!(true_of(record, "Verified") && true_of(record, "Trusted"), "{record}");
 }
 
 fn a_recorded_signature_verifies_without_a_store() {
@@ -181,7 +199,7 @@ fn the_definition_holds_what_it_says() {
     assert!(ran.stderr.contains("spec.content") && ran.stderr.contains("may not be more than 87384"), "{ran}");
 }
 
-fn i15_without_the_right_nothing_is_recorded() {
+fn without_the_right_nothing_is_recorded() {
     let world = World::shared();
     let image = world.signed("no-right");
     let ran = world.save(User::Alice, &image, &[]);
