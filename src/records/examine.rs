@@ -220,3 +220,42 @@ fn outcome_of(error: &SignatureError) -> Outcome {
 pub fn shown(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Every blob comes to something, and nothing by a stranger is ever verified.
+        #[test]
+        fn whatever_a_store_serves_is_answered(mut blob in proptest::collection::vec(any::<u8>(), 0..256), first in any::<u8>()) {
+            if let Some(byte) = blob.first_mut() {
+                *byte = 0x80 | first;
+            }
+            let (keyring, digest) = (Keyring::default(), Digest::sha256(b"manifest"));
+            let image: ImageRef = "registry.local/a:1".parse().unwrap();
+            let identity = SignedIdentity::exact_reference("registry.local/a:1").unwrap();
+            let question = Question::new(&keyring, &digest, &image, &identity, SystemTime::UNIX_EPOCH);
+            let examined = question.examine(&blob);
+            prop_assert!(examined.outcome != Outcome::Verified && examined.signer.is_none());
+            prop_assert!(!examined.message.is_empty());
+        }
+    }
+
+    #[test]
+    fn text_of_strangers_is_short_and_on_one_line() {
+        assert_eq!(shown("a\n\u{1b}[31mb"), "a[31mb");
+        assert_eq!(shown(&"x".repeat(10_000)).len(), MAX_TEXT);
+    }
+
+    #[test]
+    fn a_key_id_is_the_end_of_a_fingerprint() {
+        let mut examined = Examined::unreadable(String::new());
+        assert_eq!((examined.key_id(), examined.by()), (None, "-".to_owned()));
+        examined.issuers = vec!["0123456789ABCDEF0123456789ABCDEF01234567".to_owned()];
+        assert_eq!(examined.key_id().as_deref(), Some("89ABCDEF01234567"));
+        assert!(examined.by().ends_with(" (claimed)"));
+    }
+}

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::keys::KeyList;
+use crate::cli::verify::report::Row;
 use crate::domain::image::Repository;
 use crate::domain::policy::{Action, Check, Entry, GpgCheck};
 use crate::domain::scope::{HostPattern, Scope};
@@ -23,6 +24,8 @@ pub(super) struct Governing {
     /// Accepted signers; empty for any.
     pub(super) signers: Vec<String>,
     pub(super) keys: Vec<KeyList>,
+    /// GPG signatures that were found, each with what it comes to under this entry.
+    pub(super) signatures: Vec<Row>,
 }
 
 /// An entry that matches and does not govern.
@@ -49,6 +52,7 @@ impl Governing {
             asks,
             signers,
             keys,
+            signatures: Vec::new(),
         }
     }
 }

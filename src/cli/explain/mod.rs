@@ -19,6 +19,7 @@ use self::report::Explanation;
 use super::args::{ExplainCommand, Format, LogFormat};
 use super::check::rows::{Worth, row};
 use super::output::{complain, print};
+use super::verify::report::Row;
 use super::{USAGE, runtime, serve};
 use crate::admission::images::NamedImage;
 use crate::api::PolicyKind;
@@ -34,6 +35,7 @@ use crate::domain::whitelist::Whitelist;
 use crate::records::cluster::Records;
 use crate::records::examine::shown;
 use crate::records::object;
+use crate::signature::openpgp::Keyring;
 use crate::source::registries_d::RegistriesD;
 use crate::telemetry::Metrics;
 use crate::verify::{CacheLimits, PodContext};
@@ -97,7 +99,6 @@ async fn explain(command: &ExplainCommand) -> Result<ExitCode, String> {
         whitelist: None,
         governing: Vec::new(),
         overruled: Vec::new(),
-        signatures: Vec::new(),
         recorded: Vec::new(),
         notes: known.missing.clone(),
         verdict: None,
@@ -200,8 +201,9 @@ impl Asked<'_> {
             told.overruled.extend(entries::overruled(all, image.repository(), &borrowed));
             for entry in borrowed {
                 let (lists, keyring) = reader.keys(entry, self.known.object(entry)).await;
-                told.governing.push(Governing::of(entry, governing.len(), lists));
-                self.signatures(&search, entry, keyring.as_ref(), &mut digest, told).await;
+                let mut shown = Governing::of(entry, governing.len(), lists);
+                shown.signatures = self.signatures(&search, entry, keyring.as_ref(), &mut digest, told).await;
+                told.governing.push(shown);
             }
         }
         if let Some(digest) = &digest {
@@ -211,28 +213,33 @@ impl Asked<'_> {
         Ok(())
     }
 
+    /// The GPG signatures for an entry; what stands in the way is told.
     async fn signatures(
         &self,
         search: &Search<'_>,
         entry: &Entry,
-        keyring: Option<&crate::signature::openpgp::Keyring>,
+        keyring: Option<&Keyring>,
         digest: &mut Option<Digest>,
         told: &mut Explanation,
-    ) {
+    ) -> Vec<Row> {
         if !matches!(entry.check, Check::Signed(_)) {
-            return;
+            return Vec::new();
         }
-        if digest.is_none() {
-            match search.digest(entry).await {
-                Ok(found) => *digest = Some(found),
-                Err(why) => return told.notes.push(format!("the digest of {}: {why}", told.image)),
+        let known = match digest.clone() {
+            Some(known) => Ok(known),
+            None => search.digest(entry).await,
+        };
+        let found = match &known {
+            Ok(known) => {
+                search.signatures(entry, known, keyring).await.map_err(|why| format!("signatures for {entry}: {why}"))
             }
-        }
-        let Some(digest) = digest else { return };
-        match search.signatures(entry, digest, keyring).await {
-            Ok(rows) => told.signatures.extend(rows),
-            Err(why) => told.notes.push(format!("signatures for {entry}: {why}")),
-        }
+            Err(why) => Err(format!("the digest of {}: {why}", told.image)),
+        };
+        *digest = known.ok();
+        found.unwrap_or_else(|note| {
+            told.notes.push(note);
+            Vec::new()
+        })
     }
 
     /// What auditors wrote down. Most callers may not read it, and it decides nothing: that is not worth a word.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::entries::{Governing, Overruled};
 use super::keys::KeyList;
 use crate::cli::check::rows::Row as Verdict;
-use crate::cli::verify::report::{Row, table};
+use crate::cli::verify::report::table;
 
 /// Everything that is told.
 #[derive(Debug, Serialize)]
@@ -21,7 +21,6 @@ pub(super) struct Explanation {
     pub(super) whitelist: Option<String>,
     pub(super) governing: Vec<Governing>,
     pub(super) overruled: Vec<Overruled>,
-    pub(super) signatures: Vec<Row>,
     /// What is on record about the image; it decides nothing.
     pub(super) recorded: Vec<String>,
     /// What could not be read or found.
@@ -49,9 +48,6 @@ impl Explanation {
         }
         for entry in &self.overruled {
             let _ = writeln!(text, "  {} ({})\n    {}", entry.entry, entry.registry, entry.why);
-        }
-        if !self.signatures.is_empty() {
-            let _ = write!(text, "\nGPG signatures that were found:\n{}", indented(&table(&self.signatures)));
         }
         list(&mut text, "On record, which decides nothing:", &self.recorded);
         list(&mut text, "Not found out:", &self.notes);
@@ -82,6 +78,9 @@ fn govern(text: &mut String, entry: &Governing) {
     for list in &entry.keys {
         keys(text, list);
     }
+    if !entry.signatures.is_empty() {
+        let _ = write!(text, "    GPG signatures that were found:\n{}", indented(&table(&entry.signatures)));
+    }
 }
 
 fn keys(text: &mut String, list: &KeyList) {
@@ -107,5 +106,5 @@ fn list(text: &mut String, heading: &str, lines: &[String]) {
 }
 
 fn indented(text: &str) -> String {
-    text.lines().fold(String::new(), |all, line| all + "  " + line + "\n")
+    text.lines().fold(String::new(), |all, line| all + "      " + line + "\n")
 }

@@ -100,7 +100,7 @@ pub(super) fn text(digest: &Digest, expected: &str, rows: &[Row], changes: &[Cha
     let mut text = if rows.is_empty() { String::new() } else { table(rows) };
     let good = rows.iter().filter(|row| row.verified).count();
     let verdict = match (good, rows.len()) {
-        (0, 0) => "has no signature".to_owned(),
+        (0, 0) => "has no GPG signature".to_owned(),
         (0, all) => format!("is not verified: none of {all} signatures counts as {expected}"),
         (good, all) => format!("is verified as {expected}: {good} of {all} signatures"),
     };

@@ -54,7 +54,10 @@ fn what_governs_and_which_key_is_needed_is_explained() {
     assert_eq!(keys(&found), [world.maker.fingerprint.as_str()]);
     assert_eq!(found["governing"][0]["keys"][0]["keys"][0]["userIDs"][0], format!("Maker <{MAKER}>"));
     assert_eq!(
-        (&found["signatures"][0]["reason"], found["signatures"][0]["verified"].as_bool()),
+        (
+            &found["governing"][0]["signatures"][0]["reason"],
+            found["governing"][0]["signatures"][0]["verified"].as_bool()
+        ),
         (&"Verified".into(), Some(true))
     );
     // The same maker's signature where the other's alone counts.
@@ -64,7 +67,7 @@ fn what_governs_and_which_key_is_needed_is_explained() {
     assert_eq!(keys(&found), [world.other.fingerprint.as_str()]);
     assert!(found["governing"][0]["why"].as_str().unwrap().contains("path records/strict"), "{ran}");
     assert_eq!(found["overruled"][0]["registry"], world.registry.host.as_str(), "{ran}");
-    assert_eq!(found["signatures"][0]["reason"], "UntrustedKey");
+    assert_eq!(found["governing"][0]["signatures"][0]["reason"], "UntrustedKey");
     // It says what the webhook says.
     let denied = namespace.run("strict", &strict.tagged()).failed();
     let message = found["verdict"]["messages"][0].as_str().unwrap();
@@ -101,7 +104,11 @@ fn i15_what_the_caller_may_not_read_is_said_and_not_shown() {
     let found = json(&ran);
     assert_eq!((ran.code, &found["verdict"]["verdict"]), (Some(2), &"Error".into()), "{ran}");
     assert!(found["governing"][0]["keys"][0]["note"].as_str().unwrap().contains("cannot be read"), "{ran}");
-    assert_eq!((keys(&found).len(), &found["signatures"][0]["reason"]), (0, &"NotJudged".into()), "{ran}");
+    assert_eq!(
+        (keys(&found).len(), &found["governing"][0]["signatures"][0]["reason"]),
+        (0, &"NotJudged".into()),
+        "{ran}"
+    );
     // What the status of the policy tells everybody who may read it, is told.
     let status = format!(
         r#"{{"status": {{"registries": [{{"registry": "{}", "keys": [{{"fingerprint": "{}"}}], "signers": ["{MAKER}"]}}]}}}}"#,

@@ -2,11 +2,11 @@
 
 use std::process::Command;
 
-use super::world::{MAKER, World, json};
+use super::world::{Keeping, MAKER, World, json};
 use crate::support::podseal::BINARY;
 use crate::support::registry::Image;
 use crate::support::scratch;
-use crate::support::signer::{KeySpec, Payload};
+use crate::support::signer::{GpgKey, KeySpec, Payload};
 use crate::support::tools::{self, Ran};
 
 crate::tests! {
@@ -18,6 +18,7 @@ crate::tests! {
     a_name_must_be_equal_as_a_whole,
     a_store_that_does_not_answer_is_no_empty_store,
     the_digest_alone_and_another_registry_are_enough,
+    a_registry_that_keeps_signatures_itself_is_asked_where_no_store_is_configured,
     expired_and_revoked_keys_verify_nothing,
     usage_of_verify_is_checked,
 }
@@ -57,7 +58,7 @@ fn a_signature_by_the_key_under_the_name_is_verified() {
     // And an image without a signature is not verified, whatever the key.
     let bare = world.image("bare");
     let ran = world.verify(&bare.tagged(), &bare.tagged(), &keys(world));
-    assert!(ran.code == Some(1) && ran.stdout.contains("has no signature"), "{ran}");
+    assert!(ran.code == Some(1) && ran.stdout.contains("has no GPG signature"), "{ran}");
 }
 
 fn every_signature_is_shown_with_its_own_reason() {
@@ -179,6 +180,28 @@ fn the_digest_alone_and_another_registry_are_enough() {
     world.verify(&name, &name, &url).succeeded();
     let wrong = [&keys(world)[..], &["--registry-url", "ftp://x"]].concat();
     assert_eq!(world.verify(&name, &name, &wrong).code, Some(64));
+}
+
+fn a_registry_that_keeps_signatures_itself_is_asked_where_no_store_is_configured() {
+    let world = World::shared();
+    let image = world.image("kept-there");
+    let name = |host: &str| format!("{host}/{}:1", image.repository);
+    let signed = |key: &GpgKey| world.gpg.sign(key, &Payload::new(&image.digest, &name("registry.local")).bytes());
+    let registry = Keeping::start(&image, &[signed(&world.other), signed(&world.maker)]);
+    let empty = scratch::folder("registries.d");
+    let verify = |keys: &std::path::Path| {
+        let (image, name) =
+            (format!("{}/{}@{}", registry.host, image.repository, image.digest), name("registry.local"));
+        let args = ["verify", &image, "--expected-identity", &name, "--insecure", "--registries-d"];
+        let more = [empty.to_str().unwrap(), "--public-key", keys.to_str().unwrap(), "-o", "json"];
+        crate::support::podseal::podseal_with(&[&args[..], &more].concat(), &[("HOME", "/nonexistent")], b"")
+    };
+    let ran = verify(&world.maker_file).succeeded();
+    assert_eq!(reasons(&ran), ["UntrustedKey", "Verified"]);
+    assert!(json(&ran)["signatures"][1]["place"].as_str().unwrap().contains("signature 2 of the registry 127.0.0.1"));
+    let stranger = world.gpg.generate(&KeySpec::new("Third <third@x.io>"));
+    let ran = verify(&world.gpg.export_file(&[&stranger]));
+    assert_eq!((ran.code, reasons(&ran)), (Some(1), vec!["UntrustedKey".to_owned(); 2]), "{ran}");
 }
 
 fn expired_and_revoked_keys_verify_nothing() {

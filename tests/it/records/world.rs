@@ -3,15 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use crate::support::cluster::{Cluster, User};
+use crate::support::http::Http;
 use crate::support::podseal::podseal_with;
+use crate::support::process::Process;
 use crate::support::registry::{Image, Registry};
 use crate::support::signer::{Gpg, GpgKey, KeySpec, Skopeo};
 use crate::support::store::{Store, registries_d};
-use crate::support::tools::Ran;
-use crate::support::{harness, scratch};
+use crate::support::tools::{self, Ran};
+use crate::support::{harness, ports, scratch};
 
 pub const MAKER: &str = "immkk8s@registry.local";
 pub const OTHER: &str = "imklocal@registry.local";
@@ -94,6 +98,52 @@ impl World {
         self.verify(&image.pinned(), expected, &[&own, more].concat())
     }
 }
+
+/// A registry that says that it keeps signatures itself, with these for one image.
+pub struct Keeping {
+    pub host: String,
+    _process: Process,
+}
+
+impl Keeping {
+    pub fn start(image: &Image, signatures: &[Vec<u8>]) -> Self {
+        let home = scratch::folder("keeping");
+        let folder = home.join("extensions/v2").join(&image.repository).join("signatures");
+        std::fs::create_dir_all(&folder).unwrap();
+        let entry = |(i, blob): (usize, &Vec<u8>)| {
+            serde_json::json!({
+                "schemaVersion": 2, "type": "atomic", "name": format!("{}@{i:032}", image.digest),
+                "content": STANDARD.encode(blob),
+            })
+        };
+        let list: Vec<Value> = signatures.iter().enumerate().map(entry).collect();
+        std::fs::write(folder.join(&image.digest), serde_json::json!({"signatures": list}).to_string()).unwrap();
+        let host = format!("127.0.0.1:{}", ports::free());
+        let text = KEEPING.replace("HOME", home.to_str().unwrap()).replace("HOST", &host);
+        let config = home.join("nginx.conf");
+        std::fs::write(&config, text).unwrap();
+        let mut command = tools::server("nginx");
+        command.args(["-e", "stderr", "-p"]).arg(&home).arg("-c").arg(&config);
+        let process = Process::spawn("keeping", &mut command);
+        let http = Http::trusting("");
+        process.wait_ready(|_| http.get(&format!("http://{host}/v2/")).ok());
+        Self { host, _process: process }
+    }
+}
+
+const KEEPING: &str = r"
+daemon off; master_process off; pid HOME/pid; error_log stderr warn; events { worker_connections 64; }
+http {
+  access_log off;
+  client_body_temp_path HOME/t1; proxy_temp_path HOME/t2; fastcgi_temp_path HOME/t3;
+  uwsgi_temp_path HOME/t4; scgi_temp_path HOME/t5;
+  server {
+    listen HOST;
+    location = /v2/ { add_header X-Registry-Supports-Signatures 1; return 200; }
+    location /extensions/ { root HOME; default_type application/json; }
+  }
+}
+";
 
 pub fn json(ran: &Ran) -> Value {
     serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran}"))
