@@ -7,6 +7,7 @@ use crate::domain::digest::Digest;
 use crate::domain::identity::SignedIdentity;
 use crate::domain::image::ImageRef;
 use crate::domain::payload::SimplePayload;
+use crate::domain::signer::{GpgSigner, gpg_signer_name};
 use crate::signature::SignatureError;
 use crate::signature::openpgp::{Keyring, UntrustedSignature, inspect};
 
@@ -18,6 +19,8 @@ const MAX_TEXT: usize = 512;
 pub enum Outcome {
     /// By a given key, for this digest, under the expected name.
     Verified,
+    /// By a given key, for this digest, under the expected name, and by none of the listed signers.
+    SignerMismatch,
     /// By a given key, for this digest, under another name.
     IdentityMismatch,
     /// By a given key, for another digest.
@@ -39,6 +42,7 @@ impl Outcome {
     pub fn reason(self) -> &'static str {
         match self {
             Self::Verified => "Verified",
+            Self::SignerMismatch => "SignerMismatch",
             Self::IdentityMismatch => "IdentityMismatch",
             Self::DigestMismatch => "DigestMismatch",
             Self::UntrustedKey => "UntrustedKey",
@@ -52,7 +56,7 @@ impl Outcome {
     /// Whether it only says that other keys or another name were asked for, so that it takes nothing from a verdict by
     /// somebody else.
     pub fn depends_on_the_question(self) -> bool {
-        matches!(self, Self::UntrustedKey | Self::IdentityMismatch)
+        matches!(self, Self::UntrustedKey | Self::IdentityMismatch | Self::SignerMismatch)
     }
 }
 
@@ -93,6 +97,7 @@ pub struct Question<'a> {
     digest: &'a Digest,
     image: &'a ImageRef,
     identity: &'a SignedIdentity,
+    listed: &'a [String],
     now: SystemTime,
     user_ids: HashMap<String, Vec<String>>,
 }
@@ -107,7 +112,13 @@ impl<'a> Question<'a> {
         now: SystemTime,
     ) -> Self {
         let user_ids = keyring.keys(now).into_iter().map(|key| (key.fingerprint, key.user_ids)).collect();
-        Self { keyring, digest, image, identity, now, user_ids }
+        Self { keyring, digest, image, identity, listed: &[], now, user_ids }
+    }
+
+    /// And whether they are among these signers, as a policy lists them; all are when none is listed.
+    #[must_use]
+    pub fn listed(self, listed: &'a [String]) -> Self {
+        Self { listed, ..self }
     }
 
     /// Examines one signature; `blob` is untrusted and may be at most 4 MiB. In the order of containers/image: signature
@@ -127,22 +138,25 @@ impl<'a> Question<'a> {
             }
         };
         let user_ids = self.user_ids.get(&signed.signer.fingerprint).cloned().unwrap_or_default();
-        let (fingerprint, file) = (signed.signer.fingerprint, signed.signer.file);
-        examined.signer = Some(Signer { fingerprint, user_ids, file });
         let (outcome, message) = match SimplePayload::parse(&signed.content) {
             Err(error) => (Outcome::MalformedSignature, format!("the signed payload is malformed: {error}")),
-            Ok(payload) => self.compare(&payload),
+            Ok(payload) => self.compare(&payload, &signed.signer),
         };
+        let (fingerprint, file) = (signed.signer.fingerprint, signed.signer.file);
+        examined.signer = Some(Signer { fingerprint, user_ids, file });
         Examined { outcome, message, ..examined }
     }
 
-    fn compare(&self, payload: &SimplePayload) -> (Outcome, String) {
+    fn compare(&self, payload: &SimplePayload, signer: &GpgSigner) -> (Outcome, String) {
         if payload.digest != *self.digest {
             return (Outcome::DigestMismatch, format!("signed for another image, {}", payload.digest));
         }
         if !self.identity.accepts(self.image, &payload.reference) {
-            let (signed, expected) = (shown(&payload.reference), self.expected());
-            return (Outcome::IdentityMismatch, format!("signed as {signed}, and expected was {expected}"));
+            let (name, expected) = (shown(&payload.reference), self.expected());
+            return (Outcome::IdentityMismatch, format!("signed as {name}, and expected was {expected}"));
+        }
+        if gpg_signer_name(self.listed, signer).is_none() {
+            return (Outcome::SignerMismatch, "by none of the signers that are listed".to_owned());
         }
         (Outcome::Verified, format!("signed as {}", shown(&payload.reference)))
     }

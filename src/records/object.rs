@@ -65,7 +65,7 @@ pub fn status(
 ) -> ImageSignatureStatus {
     let before = record.status.as_ref();
     let generation = record.metadata.generation;
-    let right = matches!(examined.outcome, Outcome::Verified | Outcome::IdentityMismatch);
+    let right = matches!(examined.outcome, Outcome::Verified | Outcome::IdentityMismatch | Outcome::SignerMismatch);
     let condition = |type_: &str, holds: bool| {
         let status = if holds { "True" } else { "False" };
         let earlier = before.iter().flat_map(|b| &b.conditions).find(|c| c.type_ == type_ && c.status == status);

@@ -41,8 +41,8 @@ impl Governing {
     pub(super) fn of(entry: &Entry, ties: usize, keys: Vec<KeyList>) -> Self {
         let (asks, signers) = asks(&entry.check);
         let place = if entry.is_cluster() { "the cluster's policies" } else { "the policies of the namespace" };
-        let alone = if ties > 1 { format!(", with {} others", ties - 1) } else { String::new() };
-        let why = format!("{}: the most specific of {place} that matches{alone}", specificity(&entry.scope));
+        let alone = if ties > 1 { format!(", with {} of equal rank", ties - 1) } else { String::new() };
+        let why = format!("{}: the most specific match among {place}{alone}", specificity(&entry.scope));
         Self {
             entry: entry.to_string(),
             registry: entry.scope.to_string(),
@@ -130,6 +130,11 @@ fn asks(check: &Check) -> (String, Vec<String>) {
 /// What an entry asks of GPG, if it does.
 pub(super) fn gpg(entry: &Entry) -> Option<&GpgCheck> {
     if let Check::Signed(check) = &entry.check { check.gpg.as_ref() } else { None }
+}
+
+/// The signers that an entry lists.
+pub(super) fn signers(entry: &Entry) -> &[String] {
+    if let Check::Signed(check) = &entry.check { &check.signers } else { &[] }
 }
 
 /// The keys that the status of a policy tells of, for those who may read the policy and not the Secret.

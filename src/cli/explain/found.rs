@@ -59,6 +59,7 @@ impl Search<'_> {
             place.everywhere(store.as_ref(), digest).await.map_err(|fault| fault.to_string())?;
         let none = Keyring::default();
         let question = Question::new(keyring.unwrap_or(&none), digest, self.image, &check.identity, SystemTime::now());
+        let question = question.listed(super::entries::signers(entry));
         let row = |one: crate::records::collect::Found| {
             let examined = match &one.blob {
                 Ok(blob) => question.examine(blob),

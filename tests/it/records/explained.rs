@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::world::{MAKER, World, json};
+use super::world::{MAKER, OTHER, World, json};
 use crate::support::cluster::{Cluster, Namespace, User};
 use crate::support::podseal::{Podseal, podseal_with};
 use crate::support::tools::Ran;
@@ -25,15 +25,19 @@ fn namespace(world: &World) -> Namespace<'static> {
     let namespace = Cluster::shared().namespace(Podseal::shared(), "explained");
     namespace.secret("maker", &[("maker.pgp", &world.gpg.export(&[&world.maker]))]);
     namespace.secret("other", &[("other.pgp", &world.gpg.export(&[&world.other]))]);
+    namespace.policy("p", &entries(world, &namespace.name));
+    namespace
+}
+
+fn entries(world: &World, namespace: &str) -> String {
     let entry = |registry: &str, key: &str| {
         format!(
-            "- {{registry: '{registry}', signCheck: true, insecure: true, gpgKeyRef: k8s://{}/{key}, lookaside: '{}'}}\n",
-            namespace.name, world.store.url
+            "- {{registry: '{registry}', signCheck: true, insecure: true, gpgKeyRef: k8s://{namespace}/{key}, lookaside: '{}'}}\n",
+            world.store.url
         )
     };
     let host = &world.registry.host;
-    namespace.policy("p", &(entry(host, "maker") + &entry(&format!("{host}/records/strict"), "other")));
-    namespace
+    entry(host, "maker") + &entry(&format!("{host}/records/strict"), "other")
 }
 
 fn keys(found: &Value) -> Vec<String> {
@@ -68,6 +72,18 @@ fn what_governs_and_which_key_is_needed_is_explained() {
     assert!(found["governing"][0]["why"].as_str().unwrap().contains("path records/strict"), "{ran}");
     assert_eq!(found["overruled"][0]["registry"], world.registry.host.as_str(), "{ran}");
     assert_eq!(found["governing"][0]["signatures"][0]["reason"], "UntrustedKey");
+    // A trusted key is not enough where signers are listed.
+    let entry = format!(
+        "- {{registry: '{}', signCheck: true, insecure: true, gpgKeyRef: k8s://{}/maker, lookaside: '{}', signer: ['{OTHER}']}}",
+        world.registry.host, namespace.name, world.store.url
+    );
+    namespace.policy("p", &entry);
+    let by_nobody = json(&ask(&loose.tagged()));
+    let reason = |value: &Value| value["reason"].as_str().unwrap().to_owned();
+    assert_eq!(reason(&by_nobody["verdict"]), "SignerMismatch", "{by_nobody}");
+    assert_eq!(reason(&by_nobody["governing"][0]["signatures"][0]), "SignerMismatch", "{by_nobody}");
+    assert_eq!(by_nobody["governing"][0]["signers"][0], OTHER);
+    namespace.policy("p", &entries(world, &namespace.name));
     // It says what the webhook says.
     let denied = namespace.run("strict", &strict.tagged()).failed();
     let message = found["verdict"]["messages"][0].as_str().unwrap();
