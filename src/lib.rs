@@ -10,6 +10,7 @@ pub mod domain;
 pub mod fault;
 pub mod signature;
 pub mod source;
+pub mod store;
 pub mod telemetry;
 pub mod verify;
 pub mod webhook;
