@@ -10,12 +10,13 @@ crate::tests! {
 }
 
 /// From the innermost layer outwards; a layer may import those before it.
-const LAYERS: [&str; 12] = [
+const LAYERS: [&str; 13] = [
     "domain",
     "signature",
     "source",
     "api",
     "cluster",
+    "server",
     "store",
     "verify",
     "containers",

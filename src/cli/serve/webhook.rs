@@ -50,7 +50,7 @@ impl Webhook {
             let tls = tls.clone();
             Arc::new(move || tls.ready())
         };
-        let routes = Routes::new(&App::gated(gate, admission, metrics, limits));
+        let routes = App::gated(gate, admission, metrics, limits).routes();
 
         tokio::spawn(telling);
         tokio::spawn(follow_api_servers(base.client.clone(), url, known, verifier.clone()));
@@ -86,7 +86,7 @@ async fn certificate(command: &ServeCommand, base: &Base) -> Result<Tls, String>
         return Ok(tls);
     }
     let files = tls::Files { certificate: command.tls_cert.clone(), key: command.tls_key.clone(), client_ca };
-    let tls = Tls::open(&files, metrics).await.map_err(|e| unusable(&files, &e))?;
+    let tls = Tls::open(&files, "the webhook", metrics).await.map_err(|e| unusable(&files, &e))?;
     tokio::spawn(tls.clone().watch(files, tls::POLL));
     Ok(tls)
 }
