@@ -1,5 +1,7 @@
 //! Arguments as typed.
 
+mod store;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +13,8 @@ use ipnet::IpNet;
 use crate::admission::{Enforcement, Templates};
 use crate::controller::keys::KeyUrl;
 use crate::domain::platform::Platform;
+
+pub(super) use self::store::StoreCommand;
 
 /// Lets only images with a trusted signature run.
 #[derive(Debug, Parser)]
@@ -41,6 +45,9 @@ pub(super) enum Command {
     /// Make policies of a containers-policy.json, or the nodes' configuration of policies
     #[command(after_help = CONVERT_HELP)]
     Convert(ConvertCommand),
+    /// Serve public keys and signatures of images, and take in signatures
+    #[command(after_help = store::HELP)]
+    Store(Box<StoreCommand>),
     /// Print the custom resource definitions
     Crds(CrdsCommand),
     /// Ask the API server, without leaving a trace, whether it has podseal judge the Pods of a namespace

@@ -120,7 +120,7 @@ fn admission_config(command: &ServeCommand) -> AdmissionConfig {
 }
 
 /// What is wrong with the serving certificate, the key or the client CA: the files by their flags, and every cause.
-fn unusable(files: &tls::Files, error: &dyn std::error::Error) -> String {
+pub(in crate::cli) fn unusable(files: &tls::Files, error: &dyn std::error::Error) -> String {
     let mut text = format!("--tls-cert {}, --tls-key {}", files.certificate.display(), files.key.display());
     if let Some(path) = &files.client_ca {
         let _ = write!(text, ", --client-ca {}", path.display());

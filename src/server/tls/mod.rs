@@ -149,7 +149,13 @@ impl Tls {
     /// Serves nothing yet: every handshake fails, and [`Self::ready`] says that `missing` is missing. With
     /// `demands_client` no pair without a client CA will do.
     pub fn waiting(demands_client: bool, missing: String, metrics: Arc<Metrics>) -> Self {
-        Self { served: Arc::default(), missing: Arc::new(ArcSwap::from_pointee(missing)), demands_client, whose: "the webhook", metrics }
+        Self {
+            served: Arc::default(),
+            missing: Arc::new(ArcSwap::from_pointee(missing)),
+            demands_client,
+            whose: "the webhook",
+            metrics,
+        }
     }
 
     /// Names whose certificate it is in messages, such as `the store`; without it, the webhook's.
