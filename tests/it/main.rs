@@ -29,6 +29,7 @@ mod pinning;
 mod quickstart;
 mod servers;
 mod status;
+mod store;
 mod support;
 mod usage;
 
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         status::trials(),
         negatives::trials(),
         keys::trials(),
+        store::trials(),
         notary::trials(),
         controller::trials(),
         pinning::trials(),
