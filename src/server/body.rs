@@ -49,6 +49,24 @@ pub(crate) async fn read(
     tokio::time::timeout(time, collect(body, load, limit)).await.unwrap_or(Err(BodyError::TooSlow))
 }
 
+/// Takes a body in for nothing, at most `limit` bytes within `time`; whether its end was reached.
+///
+/// A client that is refused while it still sends would otherwise often see a reset connection in place of the answer.
+pub(crate) async fn discard(mut body: Body, limit: usize, time: Duration) -> bool {
+    let all = async {
+        let mut left = limit;
+        while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            let Ok(frame) = frame else { return false };
+            match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                Some(rest) => left = rest,
+                None => return false,
+            }
+        }
+        true
+    };
+    tokio::time::timeout(time, all).await.unwrap_or(false)
+}
+
 async fn collect(mut body: Body, load: &Arc<Load>, limit: usize) -> Result<(Bytes, Held), BodyError> {
     let mut held = Held::none(load);
     let Some(first) = next(&mut body, &mut held, limit).await? else { return Ok((Bytes::new(), held)) };

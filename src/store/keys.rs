@@ -21,7 +21,7 @@ const MAX_FILE: u64 = 4 << 20;
 const MAX_FILES: usize = 500;
 const MAX_TOTAL: usize = 64 << 20;
 /// How long what was read is served without looking again.
-const FRESH: Duration = Duration::from_secs(2);
+const FRESH: Duration = Duration::from_millis(200);
 
 /// A key file that may be served.
 #[derive(Debug, Clone)]

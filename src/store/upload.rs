@@ -8,17 +8,22 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::header::{IF_NONE_MATCH, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use hyper::body::Body as _;
 
 use super::auth::{Writer, Writers};
 use super::check::check;
 use super::disk::{DiskError, Name, Place, Stored};
 use super::extension::Upload;
 use super::{Inner, Store, client};
+use crate::server::body::BodyError;
 use crate::server::load::Slot;
 use crate::server::{Peer, body, build, last_of_connection, text};
 
 /// For a body to arrive.
 const BODY_TIME: Duration = Duration::from_secs(20);
+/// Of a refused body.
+const MAX_DISCARDED: usize = 4 << 20;
+const DISCARD_TIME: Duration = Duration::from_secs(5);
 /// What a document has besides its signature, in bytes.
 const ENVELOPE: usize = 4096;
 
@@ -53,8 +58,9 @@ impl Refused {
         Self { status, code, message: message.into(), unread: false }
     }
 
-    fn unread(mut self) -> Self {
-        self.unread = true;
+    /// The same once the client has sent what it wanted to send, as far as that is bearable.
+    async fn after(mut self, request: Request) -> Self {
+        self.unread = !body::discard(request.into_body(), MAX_DISCARDED, DISCARD_TIME).await;
         self
     }
 }
@@ -63,8 +69,12 @@ impl Refused {
 pub(super) async fn signature(store: &Store, place: Place, number: usize, request: Request) -> Response {
     if request.headers().get(IF_NONE_MATCH).is_none_or(|value| value != "*") {
         // Without it a client would expect that what is there is replaced, as PUT does elsewhere.
-        let message = "signatures are never replaced: send If-None-Match: *\n";
-        return last_of_connection(text(StatusCode::PRECONDITION_REQUIRED, message), request.version());
+        let version = request.version();
+        let message = "signatures are never replaced: send If-None-Match: *";
+        let refused = Refused::new(StatusCode::PRECONDITION_REQUIRED, "DENIED", message).after(request).await;
+        let response = refuse(&refused, Form::Text);
+        store.0.metrics.store.upload(response.status().as_u16());
+        return if refused.unread { last_of_connection(response, version) } else { response };
     }
     let limit = store.0.signatures.limits().size;
     let read = move |body: &Bytes| Ok(Item { content: body.to_vec(), name: None, number: Some(number) });
@@ -112,13 +122,15 @@ async fn try_take(
     read: impl FnOnce(&Bytes) -> Result<Item, Refused> + Send + 'static,
 ) -> Result<Stored, Refused> {
     let peer = request.extensions().get::<Arc<Peer>>().cloned();
-    let writer = admit(store, &place, request.headers(), peer.as_deref()).await?;
-    let slot = Slot::take(&store.0.load).ok_or_else(|| {
-        Refused::new(StatusCode::SERVICE_UNAVAILABLE, "TOOMANYREQUESTS", "too many uploads at once, try again").unread()
-    })?;
+    // Of the body itself nothing may be borrowed while something is waited for.
+    let (headers, announced) = (request.headers().clone(), request.body().size_hint().lower());
+    let (writer, slot) = match enter(store, &place, headers, announced <= limit as u64, peer.as_deref()).await {
+        Ok(entered) => entered,
+        Err(refused) => return Err(refused.after(request).await),
+    };
     let (body, held) = body::read(request.into_body(), &store.0.load, limit, BODY_TIME)
         .await
-        .map_err(|error| Refused::new(error.status(), "SIZE_INVALID", error.to_string()).unread())?;
+        .map_err(|error| Refused { unread: true, ..Refused::new(error.status(), "SIZE_INVALID", error.to_string()) })?;
     let stored = store.blocking(
         |inner| &inner.writing,
         move |inner| {
@@ -132,16 +144,40 @@ async fn try_take(
     stored.await.unwrap_or_else(|| Err(failed()))
 }
 
+/// What is looked at before the body: who writes, how much, and whether there is room for one more.
+async fn enter(
+    store: &Store,
+    place: &Place,
+    headers: HeaderMap,
+    fits: bool,
+    peer: Option<&Peer>,
+) -> Result<(Writer, Slot), Refused> {
+    let writer = admit(store, place, &headers, peer).await?;
+    if !fits {
+        let message = BodyError::TooLarge.to_string();
+        return Err(Refused::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", message));
+    }
+    let crowded = "too many uploads at once, try again";
+    let slot = Slot::take(&store.0.load);
+    let slot = slot.ok_or_else(|| Refused::new(StatusCode::SERVICE_UNAVAILABLE, "TOOMANYREQUESTS", crowded))?;
+    Ok((writer, slot))
+}
+
 async fn admit(store: &Store, place: &Place, headers: &HeaderMap, peer: Option<&Peer>) -> Result<Writer, Refused> {
     store.0.writers.admit(headers, peer).await.map_err(|refusal| {
-        tracing::warn!(client = %client(peer), repository = place.path(), "an upload is refused: {refusal}");
         let status = refusal.status();
+        // Strangers can ask as often as they like, and would fill the log.
+        if status == StatusCode::UNAUTHORIZED {
+            tracing::debug!(client = %client(peer), repository = place.path(), "an upload is refused: {refusal}");
+        } else {
+            tracing::warn!(client = %client(peer), repository = place.path(), "an upload is refused: {refusal}");
+        }
         let code = match status {
             StatusCode::UNAUTHORIZED => "UNAUTHORIZED",
             StatusCode::FORBIDDEN => "DENIED",
             _ => "UNAVAILABLE",
         };
-        Refused::new(status, code, refusal.to_string()).unread()
+        Refused::new(status, code, refusal.to_string())
     })
 }
 

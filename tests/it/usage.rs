@@ -17,6 +17,7 @@ crate::tests! {
     check_says_what_it_does_not_use,
     check_names_the_object_that_it_cannot_read,
     serve_says_which_file_it_cannot_use,
+    store_says_which_file_it_cannot_use,
     a_time_of_nothing_is_refused,
     demo_refuses_a_folder_with_something_in_it,
 }
@@ -185,6 +186,20 @@ fn demo_refuses_a_folder_with_something_in_it() {
     let demo = |path: &str| podseal_with(&["demo", "--keep", "--dir", path], &[], b"");
     assert_ended(&demo(folder), 64, "the directory is not empty; name an empty or a new one");
     assert_ended(&demo(file), 64, "not a directory");
+}
+
+fn store_says_which_file_it_cannot_use() {
+    let dir = scratch::folder("store-usage");
+    let dir = dir.to_str().unwrap();
+    let store = |arguments: &[&str]| {
+        podseal_with(&[&["store", "--dir", dir, "--listen", "127.0.0.1:0"], arguments].concat(), &[], b"")
+    };
+    assert_ended(&store(&["--htpasswd", "no-such-file"]), 1, "--htpasswd no-such-file: ");
+    let tls = ["--tls-cert", "no-such-cert", "--tls-key", "no-such-key"];
+    assert_ended(&store(&tls), 1, "cannot read no-such-cert: No such file");
+    assert_ended(&store(&["--listen", "81"]), 64, "expected a port such as :81");
+    assert_ended(&store(&["--max-signatures", "1000"]), 64, "expected a number from 1 to 128");
+    assert_ended(&store(&["--kubernetes-auth", "--kubeconfig", "no-such-file"]), 1, "--kubeconfig no-such-file: ");
 }
 
 fn serve_says_which_file_it_cannot_use() {

@@ -44,7 +44,7 @@ pub(super) fn overview(walk: &Walk, keys: &Keys, query: &Query, read_only: bool)
         html.raw("<div class=\"wide\"><table><thead><tr><th>Repository</th><th class=\"number\">Images</th>")
             .raw("<th class=\"number\">Signatures</th></tr></thead><tbody>");
         for repository in slice(&repositories, query.page, REPOSITORIES) {
-            html.raw("<tr><td><a href=\"").text(Query::address(repository.path, None)).raw("\">");
+            html.raw("<tr><td class=\"line\"><a href=\"").text(Query::address(repository.path, None)).raw("\">");
             html.text(repository.path).element("</a></td><td class=\"number\">", repository.images, "</td>");
             html.element("<td class=\"number\">", repository.signatures, "</td></tr>");
         }
@@ -109,7 +109,11 @@ fn write_key(html: &mut Html, certificate: &KeyInfo) {
     for (at, user_id) in certificate.user_ids.iter().take(5).enumerate() {
         html.raw(if at == 0 { "" } else { "<br>" }).text(user_id);
     }
-    html.element("</td><td><code>", grouped(&certificate.fingerprint), "</code></td><td>");
+    html.element(
+        "</td><td class=\"line\"><code>",
+        grouped(&certificate.fingerprint),
+        "</code></td><td class=\"line\">",
+    );
     html.text(certificate.expires.map_or_else(|| "never".to_owned(), readable_time)).raw("</td><td>");
     match &certificate.unusable {
         None => html.raw("<span class=\"tag good\">in use</span>"),
@@ -163,13 +167,15 @@ pub(super) fn repository(
 
 fn write_image(html: &mut Html, inner: &Inner, keys: &Keys, seen: &Seen, kept: &[Kept]) {
     html.element("<h3><code>", seen.place.digest(), "</code></h3><div class=\"wide\"><table><thead><tr>");
-    html.raw("<th>Signature</th><th>Made by</th><th>For</th><th>Made</th><th>Name</th></tr></thead><tbody>");
+    html.raw("<th>Signature</th><th>Made by</th><th>For</th><th>Made</th></tr></thead><tbody>");
     for kept in kept {
         let verdict = inner.verdicts.of(&seen.place, kept, keys);
-        html.raw("<tr><td><a href=\"").text(format_args!("/sigstore/{}/signature-{}", seen.place, kept.number));
-        html.element("\">signature-", kept.number, "</a></td>");
+        html.raw("<tr><td class=\"line\"><a href=\"")
+            .text(format_args!("/sigstore/{}/signature-{}", seen.place, kept.number));
+        html.element("\">signature-", kept.number, "</a>");
+        html.element("<br><code class=\"soft\">", &kept.name, "</code></td>");
         write_verdict(html, &verdict);
-        html.element("<td><code>", &kept.name, "</code></td></tr>");
+        html.raw("</tr>");
     }
     html.raw("</tbody></table></div>");
 }
@@ -199,12 +205,14 @@ fn write_verdict(html: &mut Html, verdict: &Arc<Verdict>) {
             html.element("<br><span class=\"soft\">", creator, "</span>");
         }
     }
-    html.raw("</td><td>").text(said.and_then(|said| said.created).map(readable_time).unwrap_or_default()).raw("</td>");
+    html.raw("</td><td class=\"line\">")
+        .text(said.and_then(|said| said.created).map(readable_time).unwrap_or_default())
+        .raw("</td>");
 }
 
 fn write_issuer(html: &mut Html, said: &Said) {
     match said.issuers.first() {
-        Some(issuer) => html.element("says <code>", grouped(issuer), "</code>"),
+        Some(issuer) => html.element("names <code>", grouped(issuer), "</code>"),
         None => html.raw("<span class=\"soft\">names no key</span>"),
     };
 }

@@ -14,6 +14,7 @@ crate::tests! {
     needs [];
     every_flag_of_serve_is_documented_with_its_default,
     every_flag_of_check_is_documented,
+    every_flag_of_store_is_documented_with_its_default,
     every_metric_is_documented,
     every_fault_is_documented,
     every_reason_is_documented,
@@ -83,6 +84,18 @@ fn every_flag_of_check_is_documented() {
     }
     let flags: BTreeSet<_> = flags("check").into_keys().collect();
     assert_eq!(documented, flags, "documented, and existing");
+}
+
+fn every_flag_of_store_is_documented_with_its_default() {
+    let page = read("docs/store.md");
+    let rows = rows(section(&page, "## Flags"));
+    let flags = flags("store");
+    for (flag, default) in &flags {
+        let row = rows.iter().find(|row| named(row).contains(flag)).unwrap_or_else(|| panic!("{flag} has no row"));
+        assert!(default.as_ref().is_none_or(|default| row.contains(default.as_str())), "{flag}: {default:?}; {row}");
+    }
+    let documented: BTreeSet<_> = rows.iter().flat_map(|row| named(row)).collect();
+    assert!(documented.iter().all(|flag| flags.contains_key(flag)), "{documented:?}");
 }
 
 /// A page with every metric on it.
