@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use rustix::fs::{Dir, Mode, OFlags, ResolveFlags};
 
-use super::paths::is_key_name;
+use super::paths::{is_cosign_key, is_key_name};
 use crate::domain::digest::Digest;
 use crate::signature::openpgp::{KeyInfo, Keyring, holds_secret_key};
 
@@ -36,7 +36,7 @@ pub(super) struct KeyFile {
 pub(super) struct Keys {
     /// The files that are served, by name.
     pub(super) files: BTreeMap<String, KeyFile>,
-    /// The OpenPGP certificates in them.
+    /// The `OpenPGP` certificates in them.
     pub(super) ring: Keyring,
     /// What people are shown of those.
     pub(super) certificates: Vec<KeyInfo>,
@@ -143,7 +143,7 @@ fn generation(files: &BTreeMap<String, KeyFile>) -> Digest {
 }
 
 fn parse(files: BTreeMap<String, KeyFile>, generation: Digest) -> Keys {
-    let openpgp = files.iter().filter(|(name, _)| !name.ends_with(".pub"));
+    let openpgp = files.iter().filter(|(name, _)| !is_cosign_key(name));
     let (ring, _) = Keyring::from_files(openpgp.map(|(name, file)| (name.as_str(), file.content.as_ref())));
     let certificates = ring.keys(SystemTime::now());
     Keys { files, ring, certificates, generation: Some(generation) }

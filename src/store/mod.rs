@@ -26,9 +26,6 @@ mod paths;
 mod routes;
 mod upload;
 
-#[cfg(test)]
-mod tests;
-
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

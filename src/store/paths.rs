@@ -51,6 +51,11 @@ pub(super) fn is_key_name(name: &str) -> bool {
         && KEY_ENDINGS.iter().any(|ending| name.strip_suffix(ending).is_some_and(|stem| !stem.is_empty()))
 }
 
+/// Whether a key file is one of cosign's: PEM, and not `OpenPGP`.
+pub(super) fn is_cosign_key(name: &str) -> bool {
+    std::path::Path::new(name).extension().is_some_and(|ending| ending == "pub")
+}
+
 /// Percent-decoding (RFC 3986, section 2.1); `None` for what is not decodable to text without control characters.
 pub(super) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());

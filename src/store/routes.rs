@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::disk::{DiskError, Place};
 use super::extension::List;
-use super::paths::{Target, target};
+use super::paths::{Target, is_cosign_key, target};
 use super::{Store, bytes_of, file, page, upload};
 use crate::server::{build, text};
 use crate::telemetry::Asked;
@@ -108,10 +108,6 @@ async fn key(store: &Store, name: &str, asked: &HeaderMap) -> Response {
     let Some(found) = keys.as_ref().and_then(|keys| keys.files.get(name)) else {
         return text(StatusCode::NOT_FOUND, "no such key file\n");
     };
-    let media_type = if is_text(name) { "text/plain; charset=utf-8" } else { "application/pgp-keys" };
+    let media_type = if is_cosign_key(name) { "text/plain; charset=utf-8" } else { "application/pgp-keys" };
     file::answer(asked, found.content.clone(), found.modified, media_type)
-}
-
-fn is_text(name: &str) -> bool {
-    std::path::Path::new(name).extension().is_some_and(|ending| ending == "pub")
 }

@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::tls::{Files, Pem, TlsError};
-use super::{App, Limits, Reviewer, Routes, Timing, Tls, serve};
+use super::{App, Limits, Reviewer, Timing, Tls, serve};
 use crate::admission::{Answer, Question};
 use crate::telemetry::Metrics;
 

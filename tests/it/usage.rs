@@ -192,7 +192,7 @@ fn store_says_which_file_it_cannot_use() {
     let dir = scratch::folder("store-usage");
     let dir = dir.to_str().unwrap();
     let store = |arguments: &[&str]| {
-        podseal_with(&[&["store", "--dir", dir, "--listen", "127.0.0.1:0"], arguments].concat(), &[], b"")
+        podseal_with(&[&["store", "--dir", dir, "--metrics-listen", "127.0.0.1:0"], arguments].concat(), &[], b"")
     };
     assert_ended(&store(&["--htpasswd", "no-such-file"]), 1, "--htpasswd no-such-file: ");
     let tls = ["--tls-cert", "no-such-cert", "--tls-key", "no-such-key"];

@@ -74,10 +74,8 @@ impl Kubernetes {
     }
 
     async fn whose(&self, token: String) -> Result<UserInfo, Refusal> {
-        let review = TokenReview {
-            spec: TokenReviewSpec { token, ..TokenReviewSpec::default() },
-            ..TokenReview::default()
-        };
+        let review =
+            TokenReview { spec: TokenReviewSpec { token, ..TokenReviewSpec::default() }, ..TokenReview::default() };
         let answer = Api::<TokenReview>::all(self.client.clone()).create(&PostParams::default(), &review).await;
         let status = answer.map_err(|error| failed("TokenReview", &error))?.status.unwrap_or_default();
         match status.user {

@@ -153,7 +153,7 @@ fn shown(headers: &HeaderMap) -> Result<Shown, Refusal> {
 fn subject(der: &[u8]) -> String {
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return "unnamed".to_owned() };
     let common = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok()).map(str::to_owned);
-    printable(&common.unwrap_or_else(|| certificate.subject().to_string()))
+    printable(common.unwrap_or_else(|| certificate.subject().to_string()))
 }
 
 /// A name as it may stand in a log line.

@@ -43,7 +43,7 @@ impl Place {
             return Err(PlaceError::Path);
         }
         let place = Self { path: path.into(), digest: digest.clone() };
-        let last = place.folders().last().map_or(0, |folder| folder.len());
+        let last = place.folders().last().map_or(0, String::len);
         if path.len() > MAX_PATH || last > MAX_COMPONENT {
             return Err(PlaceError::TooLong);
         }
@@ -69,7 +69,7 @@ impl Place {
     pub(super) fn folders(&self) -> Vec<String> {
         let mut folders: Vec<String> = self.path.split('/').map(str::to_owned).collect();
         if let Some(last) = folders.last_mut() {
-            last.push_str(&format!("@{}={}", self.digest.algorithm_name(), self.digest.hex()));
+            *last = format!("{last}@{}={}", self.digest.algorithm_name(), self.digest.hex());
         }
         folders
     }

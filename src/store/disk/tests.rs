@@ -3,7 +3,9 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::thread;
+use std::time::Duration;
 
+use super::files::Lock;
 use super::*;
 
 struct Scene {

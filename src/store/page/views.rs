@@ -14,6 +14,7 @@ use crate::store::check::Said;
 use crate::store::disk::{DiskError, Kept, Seen, Walk};
 use crate::store::file::readable_time;
 use crate::store::keys::Keys;
+use crate::store::paths::is_cosign_key;
 
 /// Rows of the lists.
 const KEYS: usize = 200;
@@ -93,7 +94,7 @@ fn write_keys(html: &mut Html, keys: &Keys) {
     let others = keys.files.keys().filter(|name| !keys.certificates.iter().any(|known| known.file == **name));
     for name in others.take(KEYS) {
         key_link(html.raw("<tr><td>"), name);
-        let kind = if name.ends_with(".pub") { "key for cosign" } else { "no key in it" };
+        let kind = if is_cosign_key(name) { "key for cosign" } else { "no key in it" };
         html.element("</td><td class=\"soft\" colspan=\"4\">", kind, "</td></tr>");
     }
     html.raw("</tbody></table></div>");

@@ -5,7 +5,7 @@ use crate::support::cluster::{Cluster, User};
 use crate::support::http::Http;
 use crate::support::{scratch, tools};
 
-const RIGHTS: &str = r#"
+const RIGHTS: &str = r"
 apiVersion: v1
 kind: ServiceAccount
 metadata: {name: store-test-maker, namespace: default}
@@ -43,7 +43,7 @@ kind: ClusterRoleBinding
 metadata: {name: store-test-store}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: system:auth-delegator}
 subjects: [{kind: ServiceAccount, name: store-test-store, namespace: default}]
-"#;
+";
 
 fn tokens_write_by_the_role_and_by_nothing_else() {
     let cluster = Cluster::shared();
