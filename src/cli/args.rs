@@ -1,5 +1,6 @@
 //! Arguments as typed.
 
+mod store;
 mod verify;
 
 use std::net::{IpAddr, SocketAddr};
@@ -14,6 +15,7 @@ use crate::admission::{Enforcement, Templates};
 use crate::controller::keys::KeyUrl;
 use crate::domain::platform::Platform;
 
+pub(super) use self::store::StoreCommand;
 pub(super) use self::verify::{ConnectionArguments, ExplainCommand, VerifyCommand};
 use self::verify::{EXPLAIN_HELP, VERIFY_HELP};
 
@@ -52,6 +54,9 @@ pub(super) enum Command {
     /// Explain the decision about an image: which policies govern, which keys count, what was found
     #[command(after_help = EXPLAIN_HELP)]
     Explain(Box<ExplainCommand>),
+    /// Serve public keys and signatures of images, and take in signatures
+    #[command(after_help = store::HELP)]
+    Store(Box<StoreCommand>),
     /// Print the custom resource definitions
     Crds(CrdsCommand),
     /// Ask the API server, without leaving a trace, whether it has podseal judge the Pods of a namespace

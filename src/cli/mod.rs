@@ -12,6 +12,7 @@ mod output;
 mod plugin;
 mod probe;
 mod serve;
+mod store;
 mod verify;
 
 use std::ffi::OsString;
@@ -63,6 +64,7 @@ fn carry_out(arguments: Arguments, plugin: bool) -> ExitCode {
         Command::Convert(command) => convert::run(&command, arguments.verbose),
         Command::Verify(command) => verify::run(&command, plugin, arguments.verbose),
         Command::Explain(command) => explain::run(&command, arguments.verbose),
+        Command::Store(command) => store::run(&command, arguments.verbose),
         Command::Crds(command) => crds::run(&command),
         Command::Probe(command) => probe::run(&command),
         Command::Completions { shell } => {

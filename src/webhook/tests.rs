@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::tls::{Files, Pem, TlsError};
-use super::{App, Limits, Reviewer, Routes, Timing, Tls, serve};
+use super::{App, Limits, Reviewer, Timing, Tls, serve};
 use crate::admission::{Answer, Question};
 use crate::telemetry::Metrics;
 
@@ -161,7 +161,7 @@ async fn start(limits: Limits, timing: Timing, pem: Option<Pem>, ca: Ca) -> Runn
     let shutdown = async move {
         let _ = stopped.await;
     };
-    let server = tokio::spawn(serve(listener, tls.clone(), Routes::new(&app), timing, shutdown));
+    let server = tokio::spawn(serve(listener, tls.clone(), app.routes(), timing, shutdown));
     Running { address, metrics, tls, ca, puppet: notes, stop, server }
 }
 

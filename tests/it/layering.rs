@@ -11,12 +11,14 @@ crate::tests! {
 }
 
 /// From the innermost layer outwards; a layer may import those before it.
-const LAYERS: [&str; 12] = [
+const LAYERS: [&str; 14] = [
     "domain",
     "signature",
     "source",
     "api",
     "cluster",
+    "server",
+    "store",
     "verify",
     "containers",
     "admission",

@@ -30,6 +30,7 @@ mod quickstart;
 mod records;
 mod servers;
 mod status;
+mod store;
 mod support;
 mod usage;
 
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         status::trials(),
         negatives::trials(),
         keys::trials(),
+        store::trials(),
         notary::trials(),
         controller::trials(),
         pinning::trials(),

@@ -17,6 +17,7 @@ crate::tests! {
     check_says_what_it_does_not_use,
     check_names_the_object_that_it_cannot_read,
     serve_says_which_file_it_cannot_use,
+    store_says_which_file_it_cannot_use,
     a_time_of_nothing_is_refused,
     demo_refuses_a_folder_with_something_in_it,
     convert_says_what_is_missing_and_leaves_nothing_half_made,
@@ -215,6 +216,20 @@ fn convert_says_what_is_missing_and_leaves_nothing_half_made() {
     let made = std::fs::read(parent.join("nodes/policy.json")).unwrap();
     assert_ended(&convert(&["--to", "containers", "--out", out, "-f", POLICY]), 1, "not empty: give a new directory");
     assert_eq!(std::fs::read(parent.join("nodes/policy.json")).unwrap(), made);
+}
+
+fn store_says_which_file_it_cannot_use() {
+    let dir = scratch::folder("store-usage");
+    let dir = dir.to_str().unwrap();
+    let store = |arguments: &[&str]| {
+        podseal_with(&[&["store", "--dir", dir, "--metrics-listen", "127.0.0.1:0"], arguments].concat(), &[], b"")
+    };
+    assert_ended(&store(&["--htpasswd", "no-such-file"]), 1, "--htpasswd no-such-file: ");
+    let tls = ["--tls-cert", "no-such-cert", "--tls-key", "no-such-key"];
+    assert_ended(&store(&tls), 1, "cannot read no-such-cert: No such file");
+    assert_ended(&store(&["--listen", "81"]), 64, "expected a port such as :81");
+    assert_ended(&store(&["--max-signatures", "1000"]), 64, "expected a number from 1 to 128");
+    assert_ended(&store(&["--kubernetes-auth", "--kubeconfig", "no-such-file"]), 1, "--kubeconfig no-such-file: ");
 }
 
 fn serve_says_which_file_it_cannot_use() {

@@ -22,7 +22,7 @@ pub struct UntrustedSignature {
 /// Reads one signature blob as verification does (see `Keyring::verify`), without a key: the same blobs are refused as
 /// malformed, so that what this refuses never verifies for anybody.
 ///
-/// `blob` is untrusted and may be at most 4 MiB. Specification: containers-signature(5), "OpenPGP signature
+/// `blob` is untrusted and may be at most 4 MiB. Specification: containers-signature(5), "`OpenPGP` signature
 /// verification"; RFC 9580, section 10.3.
 pub fn inspect(blob: &[u8]) -> Result<UntrustedSignature, SignatureError> {
     let message = message::read(blob)?;

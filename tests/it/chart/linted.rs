@@ -48,7 +48,8 @@ fn pods_have_no_more_power_than_they_need() {
                     "{name}"
                 );
                 for mount in container["volumeMounts"].as_array().into_iter().flatten() {
-                    assert_eq!(mount["readOnly"], true, "{name}: {mount}");
+                    let written = name == "podseal-store" && mount["name"] == "sigstore";
+                    assert_eq!(mount["readOnly"].as_bool().unwrap_or_default(), !written, "{name}: {mount}");
                 }
             }
         }
@@ -102,7 +103,9 @@ fn selects(selector: &Value, labels: &Value) -> bool {
 fn selectors_find_exactly_their_pods() {
     for settings in MATRIX {
         let objects = rendered(settings);
-        let pods: Vec<_> = ["podseal", "podseal-controller"]
+        let all = ["podseal", "podseal-controller", "podseal-store"];
+        let there = if settings.contains(&"store.enabled=true") { 3 } else { 2 };
+        let pods: Vec<_> = all[..there]
             .iter()
             .map(|name| (*name, &object(&objects, "Deployment", name)["spec"]["template"]["metadata"]["labels"]))
             .collect();
@@ -118,7 +121,8 @@ fn selectors_find_exactly_their_pods() {
                 }
                 "NetworkPolicy" => assert_eq!(found(&spec["podSelector"]["matchLabels"]), [name], "{kind}"),
                 "Service" if name == "podseal" => assert_eq!(found(&spec["selector"]), ["podseal"]),
-                "Service" => assert_eq!(found(&spec["selector"]).len(), 2),
+                "Service" if name == "podseal-store" => assert_eq!(found(&spec["selector"]), ["podseal-store"]),
+                "Service" => assert_eq!(found(&spec["selector"]).len(), there),
                 _ => {}
             }
         }

@@ -69,7 +69,8 @@ fn the_flags_in_the_pods_are_flags_of_the_binary() {
     for settings in MATRIX {
         let objects = rendered(settings);
         let containers = containers(&objects);
-        assert_eq!(containers.len(), 3, "two Deployments and the test");
+        let store = usize::from(settings.contains(&"store.enabled=true"));
+        assert_eq!(containers.len(), 3 + store, "two Deployments, the store and the test");
         for (_, container) in containers {
             // What stands before --help is read; what does not exist, or has no such value, is refused.
             podseal(&[&args(container)[..], &["--help"]].concat()).succeeded();

@@ -17,6 +17,7 @@ use crate::support::{ports, scratch};
 crate::tests! {
     needs [Cluster, Helm];
     i8_the_webhook_may_what_it_needs_and_nothing_else,
+    i8_the_store_may_what_it_needs_and_nothing_else,
     i8_the_controller_may_what_it_needs_and_nothing_else,
     i8_secrets_elsewhere_can_be_limited_to_listed_namespaces,
     i8_h6_podseal_works_as_its_own_accounts_and_stays_away_when_uninstalled,
@@ -30,7 +31,7 @@ fn installed() -> &'static Cluster {
         for namespace in ["listed", "elsewhere"] {
             cluster().kubectl(&["create", "namespace", namespace]).succeeded();
         }
-        release(cluster(), &["install"], RELEASE, &["secrets.namespaces={listed}"]).succeeded();
+        release(cluster(), &["install"], RELEASE, &["secrets.namespaces={listed}", "store.enabled=true"]).succeeded();
     });
     cluster()
 }
@@ -107,6 +108,22 @@ const NEVER: &[&str] = &[
     "update imagesignatures.podseal.io/status -/any",
     "patch imagesignatures.podseal.io/status -/any",
 ];
+
+fn i8_the_store_may_what_it_needs_and_nothing_else() {
+    let needed = ["create tokenreviews.authentication.k8s.io", "create subjectaccessreviews.authorization.k8s.io"];
+    let not_needed: Vec<&str> = NEVER.iter().copied().filter(|line| !needed.contains(line)).collect();
+    assert_rights(RELEASE, "podseal-rights-store", &needed, &not_needed);
+    let others = [
+        "get secrets podseal-rights/podseal-rights-webhook-tls",
+        "list secrets podseal-rights",
+        "get configmaps podseal-rights/any",
+        "list clusterregistrysecuritypolicies.tmax.io",
+        "create imagesignatures.podseal.io",
+        "list imagesignatures.podseal.io",
+        "create events.events.k8s.io podseal-rights",
+    ];
+    assert_rights(RELEASE, "podseal-rights-store", &needed, &others);
+}
 
 fn i8_the_webhook_may_what_it_needs_and_nothing_else() {
     let needed = [

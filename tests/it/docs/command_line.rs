@@ -16,6 +16,7 @@ crate::tests! {
     every_flag_of_check_is_documented,
     every_flag_of_verify_and_explain_is_documented,
     every_reason_of_verify_is_documented,
+    every_flag_of_store_is_documented_with_its_default,
     every_metric_is_documented,
     every_fault_is_documented,
     every_reason_is_documented,
@@ -116,6 +117,18 @@ fn every_reason_of_verify_is_documented() {
     for reason in existing.into_iter().chain(["NotJudged"]) {
         assert!(documented.contains(reason), "the reason {reason} is not in docs/records.md");
     }
+}
+
+fn every_flag_of_store_is_documented_with_its_default() {
+    let page = read("docs/store.md");
+    let rows = rows(section(&page, "## Flags"));
+    let flags = flags("store");
+    for (flag, default) in &flags {
+        let row = rows.iter().find(|row| named(row).contains(flag)).unwrap_or_else(|| panic!("{flag} has no row"));
+        assert!(default.as_ref().is_none_or(|default| row.contains(default.as_str())), "{flag}: {default:?}; {row}");
+    }
+    let documented: BTreeSet<_> = rows.iter().flat_map(|row| named(row)).collect();
+    assert!(documented.iter().all(|flag| flags.contains_key(flag)), "{documented:?}");
 }
 
 /// A page with every metric on it.

@@ -32,6 +32,8 @@ pub enum Need {
     Image,
     /// helm.
     Helm,
+    /// A browser without a window.
+    Browser,
     /// Readers of manifests, one per release of Kubernetes.
     Decoders,
 }
@@ -75,6 +77,7 @@ impl Need {
                 "nsenter",
             ],
             Self::Image => &["buildah", "debootstrap", "skopeo", "git"],
+            Self::Browser => &["chromium", "curl"],
             Self::Helm => &["helm"],
             Self::Decoders => &DECODERS,
         }

@@ -14,8 +14,8 @@ use super::load::{Held, Load};
 
 /// Why a body was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BodyError {
-    #[error("the request body is larger than this webhook takes")]
+pub(crate) enum BodyError {
+    #[error("the request body is larger than is taken here")]
     TooLarge,
     #[error("the request body did not arrive in time")]
     TooSlow,
@@ -26,7 +26,7 @@ pub(super) enum BodyError {
 }
 
 impl BodyError {
-    pub(super) fn status(self) -> StatusCode {
+    pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -37,7 +37,7 @@ impl BodyError {
 }
 
 /// Reads a body of at most `limit` bytes within `time`. What it holds in memory is counted until `Held` is dropped.
-pub(super) async fn read(
+pub(crate) async fn read(
     body: Body,
     load: &Arc<Load>,
     limit: usize,
@@ -47,6 +47,24 @@ pub(super) async fn read(
         return Err(BodyError::TooLarge);
     }
     tokio::time::timeout(time, collect(body, load, limit)).await.unwrap_or(Err(BodyError::TooSlow))
+}
+
+/// Takes a body in for nothing, at most `limit` bytes within `time`; whether its end was reached.
+///
+/// A client that is refused while it still sends would otherwise often see a reset connection in place of the answer.
+pub(crate) async fn discard(mut body: Body, limit: usize, time: Duration) -> bool {
+    let all = async {
+        let mut left = limit;
+        while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            let Ok(frame) = frame else { return false };
+            match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                Some(rest) => left = rest,
+                None => return false,
+            }
+        }
+        true
+    };
+    tokio::time::timeout(time, all).await.unwrap_or(false)
 }
 
 async fn collect(mut body: Body, load: &Arc<Load>, limit: usize) -> Result<(Bytes, Held), BodyError> {

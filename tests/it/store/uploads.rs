@@ -1,0 +1,175 @@
+//! Writing, by curl as in the seed.
+
+use std::path::Path;
+
+use super::world::{Maker, Store, USER, authorization, document, extension_path, image, signature_path, users};
+use crate::support::http::Http;
+use crate::support::pki::{Authority, LOCAL};
+use crate::support::registry::Registry;
+use crate::support::signer::{Gpg, KeySpec, Skopeo};
+use crate::support::store::registries_d;
+use crate::support::{scratch, tools};
+
+/// curl with these arguments; the status, and what was said.
+fn curl(args: &[&str]) -> (String, String) {
+    let ran = tools::run(tools::command("curl").args(["-s", "-w", "\n%{http_code}"]).args(args));
+    let (body, status) = ran.stdout.rsplit_once('\n').unwrap();
+    (status.to_owned(), body.to_owned())
+}
+
+fn file(text: &[u8]) -> String {
+    let file = scratch::folder("upload").join("signature.json");
+    std::fs::write(&file, text).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+fn the_seeds_curl_writes_and_reads_signatures() {
+    let store = Store::start();
+    let (maker, digest) = (Maker::new("maker@example.org"), image("a"));
+    let blob = maker.sign(&digest, "registry.local/team/app:1");
+    let name = "0123456789abcdef0123456789abcdef";
+    let path = extension_path("team/app", &digest);
+    let address = store.url.replace("http://", &format!("http://{}:{}@", USER.0, USER.1.replace(' ', "%20")));
+    let data = format!("@{}", file(document(&digest, name, &blob).as_bytes()));
+    let put = |data: &str| curl(&["-X", "PUT", "--data", data, &format!("{address}{path}")]);
+    assert_eq!(put(&data).0, "201");
+    assert_eq!(put(&data).0, "200", "the same again");
+    let (status, listed) = curl(&[&format!("{}{path}", store.url)]);
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let wanted: serde_json::Value = serde_json::from_str(&document(&digest, name, &blob)).unwrap();
+    assert_eq!((&*status, &listed["signatures"]), ("200", &serde_json::json!([wanted])));
+    // What came by one way is read by the other.
+    assert_eq!(store.get(&signature_path("team/app", &digest, 1)).body, blob);
+    // The name is taken for other content, and free for another image.
+    let other = document(&digest, name, &maker.sign(&digest, "registry.local/team/app:2"));
+    let (status, said) = put(&format!("@{}", file(other.as_bytes())));
+    assert!(status == "409" && said.contains("has the name"), "{status} {said}");
+    let log = store.log();
+    let line = log.lines().find(|line| line.contains("signature uploaded")).unwrap();
+    for word in ["maker", "htpasswd", "team/app", digest.as_str(), name, "127.0.0.1"] {
+        assert!(line.contains(word), "{line}");
+    }
+}
+
+fn uploads_to_a_number_never_replace() {
+    let store = Store::start();
+    let (maker, digest) = (Maker::new("maker@example.org"), image("a"));
+    let put = |number: usize, tag: &str, condition: &str| {
+        let url = format!("{}{}", store.url, signature_path("team/app", &digest, number));
+        let blob = format!("@{}", file(&maker.sign(&digest, &format!("registry.local/team/app:{tag}"))));
+        let user = format!("{}:{}", USER.0, USER.1);
+        curl(&["-X", "PUT", "-u", &user, "-H", condition, "--data-binary", &blob, &url]).0
+    };
+    let new = "If-None-Match: *";
+    assert_eq!(put(1, "1", "X-None: x"), "428");
+    assert_eq!(put(2, "1", new), "412", "a gap");
+    assert_eq!(put(1, "1", new), "201");
+    assert_eq!(put(1, "2", new), "412", "taken");
+    assert_eq!(put(2, "2", new), "201");
+    assert_eq!(std::fs::read_dir(store.folder("team/app", &digest)).unwrap().count(), 2);
+}
+
+fn only_good_signatures_of_known_writers_are_kept() {
+    let store = Store::start();
+    let (maker, digest) = (Maker::new("maker@example.org"), image("a"));
+    let good = maker.sign(&digest, "registry.local/a:1");
+    let url = format!("{}{}", store.url, extension_path("a", &digest));
+    let known = authorization();
+    let put = |body: Vec<u8>, authorization: &str| {
+        let headers = [("authorization", authorization)];
+        let reply = store.http.send(reqwest::Method::PUT, &url, &headers, body).unwrap();
+        (reply.status, reply.text())
+    };
+    let of = |blob: &[u8]| document(&digest, &"a".repeat(32), blob).into_bytes();
+    for (body, status, word) in [
+        (of(&maker.sign(&image("b"), "registry.local/a:1")), 422, "not for sha256"),
+        (of(&maker.sign_bytes(b"{}")), 422, "malformed"),
+        (of(b"-----BEGIN PGP MESSAGE-----"), 422, "malformed"),
+        (of(b"<html>"), 422, "malformed"),
+        (of(&good[..good.len() - 3]), 422, "malformed"),
+        (of(&[good.clone(), good.clone()].concat()), 422, "malformed"),
+        (of(&vec![0xC4; 70_000]), 413, ""),
+        (b"{}".to_vec(), 400, "JSON"),
+        (document(&digest, "short", &good).into_bytes(), 400, "32 characters"),
+        (document(&image("b"), &"a".repeat(32), &good).into_bytes(), 400, "digest"),
+    ] {
+        let (found, said) = put(body, &known);
+        assert!(found == status && said.contains(word) && said.contains("errors"), "{found} {said}");
+    }
+    for (authorization, status) in [("", 401), ("Basic YTpi", 401), ("Bearer x", 401), ("Nonsense", 401)] {
+        assert_eq!(put(of(&good), authorization).0, status, "{authorization}");
+    }
+    assert!(!store.dir.join("sigstore").join(format!("a@sha256={}", digest.hex())).exists());
+    assert_eq!(put(of(&good), &known).0, 201);
+    let asked = tools::run(tools::command("curl").args(["-s", "-i", "-X", "PUT", "-d", "x", &url]));
+    assert!(asked.stdout.to_lowercase().contains("www-authenticate: basic realm="), "{asked}");
+}
+
+fn a_store_without_writers_is_read_only_and_says_so() {
+    let store = Store::over(&scratch::folder("read-only").join("sigstore"), &[]);
+    let digest = image("a");
+    let body = document(&digest, &"a".repeat(32), &Maker::new("a@example.org").sign(&digest, "a/a:1"));
+    let headers = [("authorization", &*authorization())];
+    let url = format!("{}{}", store.url, extension_path("a", &digest));
+    let reply = store.http.send(reqwest::Method::PUT, &url, &headers, body.into_bytes()).unwrap();
+    assert!(reply.status == 403 && reply.text().contains("read-only"), "{} {}", reply.status, reply.text());
+    assert!(store.log().contains("this store is read-only"), "{}", store.log());
+}
+
+fn client_certificates_let_write_and_everybody_reads() {
+    let (authority, other) = (Authority::new("store"), Authority::new("other"));
+    let (server, client, stranger) = (authority.server(&LOCAL), authority.client("ci-robot"), other.client("stranger"));
+    let path = |file: &Path| file.to_str().unwrap().to_owned();
+    let (cert, key, ca) = (path(&server.cert), path(&server.key), path(&authority.file()));
+    let args = ["--tls-cert", &*cert, "--tls-key", &*key, "--client-ca", &*ca];
+    let dir = scratch::folder("mtls").join("sigstore");
+    let store = Store::with(&dir, &args, "https", Http::trusting(&authority.pem));
+    let digest = image("a");
+    let blob = file(&Maker::new("a@example.org").sign(&digest, "registry.local/a:1"));
+    let (url, data) = (format!("{}{}", store.url, signature_path("a", &digest, 1)), format!("@{blob}"));
+    let put = |more: &[&str]| {
+        let fixed = ["--cacert", &*ca, "-X", "PUT", "-H", "If-None-Match: *", "--data-binary", &data, &url];
+        curl(&[more, &fixed].concat()).0
+    };
+    let by = |issued: &crate::support::pki::Issued| [path(&issued.cert), path(&issued.key)];
+    let ([cert, key], [bad_cert, bad_key]) = (by(&client), by(&stranger));
+    assert_eq!(put(&[]), "401");
+    assert_eq!(put(&["--cert", &bad_cert, "--key", &bad_key]), "000", "not even a handshake");
+    assert_eq!(put(&["--cert", &cert, "--key", &key]), "201");
+    assert_eq!(curl(&["--cacert", &ca, "-o", "/dev/null", &url]).0, "200");
+    assert!(store.log().contains("ci-robot"), "{}", store.log());
+}
+
+fn skopeo_reads_by_the_lookaside_what_the_extension_api_took() {
+    let (registry, gpg) = (Registry::start(), Gpg::new());
+    let key = gpg.generate(&KeySpec::new("imagemaker@registry.local"));
+    let users = users();
+    let store = Store::over(
+        &scratch::folder("front").join("sigstore"),
+        &["--htpasswd", users.to_str().unwrap(), "--max-signatures", "2"],
+    );
+    let image = registry.push("team/app:1");
+    let digest = image.digest.parse().unwrap();
+    for tag in ["1", "2", "3"] {
+        let name = format!("{}/team/app:{tag}", registry.host);
+        let blob = gpg.sign(&key, &crate::support::signer::Payload::new(&image.digest, &name).bytes());
+        let body = document(&digest, &tag.repeat(32), &blob).into_bytes();
+        let headers = [("authorization", &*authorization())];
+        let url = format!("{}{}", store.url, extension_path("team/app", &digest));
+        let status = store.http.send(reqwest::Method::PUT, &url, &headers, body).unwrap().status;
+        assert_eq!(status, if tag == "3" { 409 } else { 201 }, "no more than two are kept");
+    }
+    let reads =
+        Skopeo { gpg: &gpg, registries_d: registries_d(&[(&registry.host, &format!("{}/sigstore", store.url))]) };
+    reads.accepts(&registry, &image.tagged(), &gpg.export_file(&[&key]), None).succeeded();
+}
+
+crate::tests! {
+    needs [Registry, Gpg];
+    the_seeds_curl_writes_and_reads_signatures,
+    uploads_to_a_number_never_replace,
+    only_good_signatures_of_known_writers_are_kept,
+    a_store_without_writers_is_read_only_and_says_so,
+    client_certificates_let_write_and_everybody_reads,
+    skopeo_reads_by_the_lookaside_what_the_extension_api_took,
+}
