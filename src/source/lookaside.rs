@@ -109,6 +109,7 @@ impl Upstream {
             authorization: None,
             credential: [0; 32],
             form: None,
+            content: None,
             limit: MAX_SIGNATURE,
         };
         let home = home(store, repository, &subject, access);
