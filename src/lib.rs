@@ -9,6 +9,7 @@ pub mod controller;
 pub mod domain;
 pub mod fault;
 pub mod signature;
+pub mod signing;
 pub mod source;
 pub mod telemetry;
 pub mod verify;

@@ -10,10 +10,11 @@ crate::tests! {
 }
 
 /// From the innermost layer outwards; a layer may import those before it.
-const LAYERS: [&str; 11] = [
+const LAYERS: [&str; 12] = [
     "domain",
     "signature",
     "source",
+    "signing",
     "api",
     "cluster",
     "verify",

@@ -1,0 +1,5 @@
+//! The signing side: `GnuPG` homes, secret keys, and what is made with them.
+//!
+//! Nothing here decides about images; what is made here is checked like anybody else's by [`crate::signature`].
+
+pub mod gnupg;
