@@ -1,5 +1,7 @@
 //! Arguments as typed.
 
+pub(super) mod sign;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,6 +43,9 @@ pub(super) enum Command {
     /// Make policies of a containers-policy.json, or the nodes' configuration of policies
     #[command(after_help = CONVERT_HELP)]
     Convert(ConvertCommand),
+    /// Sign images in a registry, so that nodes and podseal accept them
+    #[command(after_help = sign::SIGN_HELP)]
+    Sign(Box<sign::SignCommand>),
     /// Print the custom resource definitions
     Crds(CrdsCommand),
     /// Ask the API server, without leaving a trace, whether it has podseal judge the Pods of a namespace

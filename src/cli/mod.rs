@@ -10,6 +10,7 @@ mod keys;
 mod output;
 mod probe;
 mod serve;
+mod sign;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -39,6 +40,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Demo(command) => demo::run(&command, arguments.verbose),
         Command::Keys(command) => keys::run(&command, arguments.verbose),
         Command::Convert(command) => convert::run(&command, arguments.verbose),
+        Command::Sign(command) => sign::run(&command, arguments.verbose),
         Command::Crds(command) => crds::run(&command),
         Command::Probe(command) => probe::run(&command),
         Command::Completions { shell } => {

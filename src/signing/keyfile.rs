@@ -11,7 +11,7 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 use sequoia_openpgp::Cert;
@@ -35,11 +35,11 @@ const MAX_FILE: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
     /// It cannot be read, or holds something else.
-    #[error("the key file {}: {1}", .0.display())]
-    Unusable(PathBuf, String),
+    #[error("the key file {0}: {1}")]
+    Unusable(String, String),
     /// The passphrase is missing or wrong.
-    #[error("the key file {}: {1}", .0.display())]
-    Locked(PathBuf, String),
+    #[error("the key file {0}: {1}")]
+    Locked(String, String),
     /// gpg, with which RSA and DSA keys sign.
     #[error(transparent)]
     Gnupg(#[from] GnupgError),
@@ -56,10 +56,15 @@ pub struct KeyFile {
     how: How,
 }
 
-#[derive(Debug)]
 enum How {
     InProcess(Box<KeyPair>),
     ByGpg { gnupg: Gnupg, key: String, passphrase: Passphrase, _home: TemporaryHome },
+}
+
+impl std::fmt::Debug for How {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if matches!(self, Self::InProcess(_)) { "InProcess(…)" } else { "ByGpg(…)" })
+    }
 }
 
 impl KeyFile {
@@ -72,7 +77,7 @@ impl KeyFile {
         now: SystemTime,
         ask: &mut dyn FnMut(&str) -> Result<Secret, GnupgError>,
     ) -> Result<Self, KeyFileError> {
-        let unusable = |why: String| KeyFileError::Unusable(path.to_owned(), why);
+        let unusable = |why: String| KeyFileError::Unusable(path.display().to_string(), why);
         let bytes = read(path).map_err(unusable)?;
         let cert = one_secret_key(&bytes).map_err(unusable)?;
         let key = signing_key(&cert, now).map_err(unusable)?;
@@ -185,7 +190,7 @@ fn unlock(
     key: Key<SecretParts, UnspecifiedRole>,
     passphrase: &Passphrase,
 ) -> Result<Key<SecretParts, UnspecifiedRole>, KeyFileError> {
-    let locked = |why: &str| KeyFileError::Locked(path.to_owned(), why.to_owned());
+    let locked = |why: &str| KeyFileError::Locked(path.display().to_string(), why.to_owned());
     let secret = passphrase.secret()?.ok_or_else(|| locked("it has a passphrase: give it with --passphrase-file"))?;
     key.decrypt_secret(secret.password()).map_err(|_| locked("the passphrase does not open it"))
 }

@@ -2,4 +2,11 @@
 //!
 //! Nothing here decides about images; what is made here is checked like anybody else's by [`crate::signature`].
 
+pub mod archive;
+pub mod deposit;
 pub mod gnupg;
+pub mod home;
+pub mod image;
+pub mod keyfile;
+pub mod payload;
+pub mod signer;

@@ -40,7 +40,7 @@ const MAX_CREDENTIALS: usize = 16;
 const BASIC_TTL: Duration = Duration::from_secs(10 * 60);
 
 /// `Authorization: Basic`, for credentials that have a password.
-fn basic_header(credential: &Credential) -> Option<HeaderValue> {
+pub(super) fn basic_header(credential: &Credential) -> Option<HeaderValue> {
     let (user, password) = credential.basic()?;
     let text = format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")));
     let mut header = HeaderValue::try_from(text).ok()?;
