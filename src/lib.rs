@@ -11,6 +11,7 @@ pub mod fault;
 pub mod signature;
 pub mod signing;
 pub mod source;
+pub mod store;
 pub mod telemetry;
 pub mod verify;
 pub mod webhook;

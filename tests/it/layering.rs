@@ -17,6 +17,7 @@ const LAYERS: [&str; 12] = [
     "signing",
     "api",
     "cluster",
+    "store",
     "verify",
     "containers",
     "admission",
