@@ -1,5 +1,6 @@
 //! Arguments as typed.
 
+pub(super) mod load_sign;
 pub(super) mod sign;
 
 use std::net::{IpAddr, SocketAddr};
@@ -46,6 +47,9 @@ pub(super) enum Command {
     /// Sign images in a registry, so that nodes and podseal accept them
     #[command(after_help = sign::SIGN_HELP)]
     Sign(Box<sign::SignCommand>),
+    /// Push the images of an archive into a registry, and sign each
+    #[command(after_help = load_sign::LOAD_SIGN_HELP)]
+    LoadSign(Box<load_sign::LoadSignCommand>),
     /// Print the custom resource definitions
     Crds(CrdsCommand),
     /// Ask the API server, without leaving a trace, whether it has podseal judge the Pods of a namespace

@@ -7,6 +7,7 @@ mod crds;
 mod demo;
 mod documents;
 mod keys;
+mod load_sign;
 mod output;
 mod probe;
 mod serve;
@@ -41,6 +42,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Keys(command) => keys::run(&command, arguments.verbose),
         Command::Convert(command) => convert::run(&command, arguments.verbose),
         Command::Sign(command) => sign::run(&command, arguments.verbose),
+        Command::LoadSign(command) => load_sign::run(&command, arguments.verbose),
         Command::Crds(command) => crds::run(&command),
         Command::Probe(command) => probe::run(&command),
         Command::Completions { shell } => {

@@ -3,6 +3,7 @@
 //! Nothing here decides about images; what is made here is checked like anybody else's by [`crate::signature`].
 
 pub mod archive;
+pub mod cosign;
 pub mod deposit;
 pub mod gnupg;
 pub mod home;

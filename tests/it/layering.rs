@@ -10,14 +10,14 @@ crate::tests! {
 }
 
 /// From the innermost layer outwards; a layer may import those before it.
-const LAYERS: [&str; 12] = [
+const LAYERS: [&str; 13] = [
     "domain",
     "signature",
     "source",
-    "signing",
     "api",
     "cluster",
     "store",
+    "signing",
     "verify",
     "containers",
     "admission",

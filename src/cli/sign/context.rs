@@ -4,11 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::cli::args::sign::{DestinationArguments, KeyArguments, RegistryArguments};
+use sequoia_openpgp::crypto::mem::Protected;
+
+use crate::cli::args::sign::{CosignFormat, DestinationArguments, KeyArguments, RegistryArguments};
 use crate::cli::output::complain;
 use crate::domain::image::{ImageRef, Repository};
 use crate::signing::deposit::{Depot, Destination, Line};
-use crate::signing::gnupg::{Gnupg, GnupgError, Passphrase};
+use crate::signing::cosign::{CosignKey, Form};
+use crate::signing::gnupg::{Gnupg, GnupgError, Passphrase, Secret};
 use crate::signing::signer::{Keys, Signer};
 use crate::source::SourceConfig;
 use crate::source::access::Transport;
@@ -76,8 +79,40 @@ fn usual_authfiles() -> Vec<PathBuf> {
     runtime.into_iter().chain(config).chain(docker.map(|path| path.join("config.json"))).collect()
 }
 
-/// The key for simple signatures, if one is wanted; it is opened now, so that a wrong passphrase stops everything.
-pub(in crate::cli) fn signer(arguments: &KeyArguments) -> Result<Option<Arc<Signer>>, String> {
+/// The keys that sign. Those for simple signatures and cosign's may be wanted together.
+pub(in crate::cli) struct SigningKeys {
+    pub(in crate::cli) simple: Option<Arc<Signer>>,
+    pub(in crate::cli) cosign: Option<(CosignKey, Form)>,
+}
+
+impl SigningKeys {
+    /// Opens them now, so that a wrong passphrase stops everything before anything is done.
+    pub(in crate::cli) fn open(arguments: &KeyArguments) -> Result<Self, String> {
+        Ok(Self { simple: signer(arguments)?, cosign: cosign_key(arguments)? })
+    }
+}
+
+fn cosign_key(arguments: &KeyArguments) -> Result<Option<(CosignKey, Form)>, String> {
+    let Some(path) = &arguments.cosign_key else { return Ok(None) };
+    let content = Protected::from(read("--cosign-key", path)?);
+    let key = CosignKey::read(path, &content, || cosign_password(arguments)).map_err(|error| error.to_string())?;
+    let form = match arguments.cosign_format {
+        CosignFormat::Bundle => Form::Bundle,
+        CosignFormat::Legacy => Form::Legacy,
+    };
+    Ok(Some((key, form)))
+}
+
+/// From its file, or as cosign itself takes it, from the environment.
+fn cosign_password(arguments: &KeyArguments) -> Result<Protected, String> {
+    if let Some(path) = &arguments.cosign_password_file {
+        return Secret::read(path).map(|secret| secret.bytes()).map_err(|error| error.to_string());
+    }
+    let set = std::env::var_os("COSIGN_PASSWORD").map(|text| Protected::from(text.into_encoded_bytes()));
+    set.ok_or_else(|| "it has a password: give it with --cosign-password-file, or in COSIGN_PASSWORD".to_owned())
+}
+
+fn signer(arguments: &KeyArguments) -> Result<Option<Arc<Signer>>, String> {
     let Some(name) = &arguments.sign_by else { return Ok(None) };
     let passphrase = arguments.passphrase_file.clone().map_or(Passphrase::Agent, Passphrase::File);
     let mut ask = |what: &str| {

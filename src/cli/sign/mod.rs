@@ -5,8 +5,10 @@ mod one;
 
 use std::process::ExitCode;
 
-use self::context::Destinations;
-use self::one::{Job, Subject};
+use self::context::{Destinations, SigningKeys};
+use self::one::Job;
+use self::one::Subject;
+pub(super) use self::one::{Failed, sign_digest, tell};
 use super::args::LogFormat;
 use super::args::sign::SignCommand;
 use super::output::complain;
@@ -59,8 +61,8 @@ async fn all(command: &SignCommand, subjects: &[Subject]) -> Result<ExitCode, St
     let line = context::line(&command.registry)?;
     let destinations = Destinations::new(&command.destination, line)?;
     // gpg may ask for a passphrase here, and a card for its PIN.
-    let signer = tokio::task::block_in_place(|| context::signer(&command.key))?;
-    let job = Job { destinations, signer, again: command.again, all_platforms: command.all_platforms };
+    let keys = tokio::task::block_in_place(|| SigningKeys::open(&command.key))?;
+    let job = Job { destinations, keys, again: command.again, all_platforms: command.all_platforms };
     let mut code = 0;
     for subject in subjects {
         code = worse(code, job.sign(subject).await);

@@ -1,18 +1,16 @@
 //! One image: what is behind its name, and the signatures of it.
 
-use std::sync::Arc;
-
 use serde::Deserialize;
 
-use super::context::Destinations;
+use super::context::{Destinations, SigningKeys};
 use super::{NOT_FOUND_OUT, NOT_SIGNED, worse};
 use crate::cli::output::{complain, print};
 use crate::domain::digest::{Algorithm, Digest};
 use crate::domain::image::ImageRef;
 use crate::fault::Fault;
+use crate::signing::cosign;
 use crate::signing::deposit::{Depot, Line};
 use crate::signing::image::{self, Outcome, SignError, Wanted};
-use crate::signing::signer::Signer;
 use crate::source::registry::Manifest;
 
 /// Manifests of one index that are signed.
@@ -52,7 +50,7 @@ fn read_identity(text: &str) -> Result<ImageRef, String> {
 /// What is done with every image.
 pub(super) struct Job {
     pub(super) destinations: Destinations,
-    pub(super) signer: Option<Arc<Signer>>,
+    pub(super) keys: SigningKeys,
     pub(super) again: bool,
     pub(super) all_platforms: bool,
 }
@@ -90,42 +88,53 @@ impl Failed {
 impl Job {
     /// Signs what is behind a name, tells about it, and gives the exit code.
     pub(super) async fn sign(&self, subject: &Subject) -> u8 {
-        let mut code = 0;
-        let digests = match self.digests(subject).await {
-            Ok(digests) => digests,
+        let found = match self.found(subject).await {
+            Ok(found) => found,
             Err(failed) => return tell(&subject.typed, &failed),
         };
-        let Some(signer) = &self.signer else { return code };
-        let depot = match self.destinations.of(&subject.identity, subject.image.repository()).await {
-            Ok(depot) => depot,
-            Err(why) => return tell(&subject.typed, &Failed::from(why)),
-        };
         let identity = subject.identity.to_string();
-        for digest in &digests {
-            let wanted = Wanted { repository: subject.image.repository(), digest, identity: &identity, again: self.again };
-            code = worse(code, sign_digest(signer, &depot, wanted).await);
+        let mut code = 0;
+        for manifest in &found.manifests {
+            // Nodes compare manifests by this digest, whatever the name says.
+            let digest = Digest::sha256(&manifest.bytes);
+            let repository = subject.image.repository();
+            let wanted = Wanted { repository, digest: &digest, identity: &identity, again: self.again };
+            let line = self.destinations.line();
+            code = worse(code, sign_digest(&self.keys, line, found.depot.as_ref(), manifest, wanted).await);
         }
         code
     }
 
-    /// The digest that the name stands for now; of an index, of its manifests, too, if that is wanted.
-    async fn digests(&self, subject: &Subject) -> Result<Vec<Digest>, Failed> {
-        let manifest = fetch(self.destinations.line(), &subject.image).await?;
-        // Nodes compare manifests by this digest, whatever the name says.
-        let mut digests = vec![Digest::sha256(&manifest.bytes)];
-        if INDEX_TYPES.contains(&manifest.media_type.as_str()) {
-            if self.all_platforms {
-                digests.extend(children(&manifest)?);
-            } else {
-                complain(&format!(
-                    "{}: an index of several platforms, of which the index alone is signed; --all-platforms signs every \
-                     manifest in it, too",
-                    subject.typed
-                ));
+    /// Everything that has to be found before the first signature is made.
+    async fn found(&self, subject: &Subject) -> Result<Found, Failed> {
+        let line = self.destinations.line();
+        let mut manifests = vec![fetch(line, &subject.image).await?];
+        let children = manifests.first().filter(|m| INDEX_TYPES.contains(&m.media_type.as_str())).map(children);
+        match children {
+            Some(children) if self.all_platforms => {
+                for digest in children? {
+                    manifests.push(fetch(line, &subject.image.with_digest(digest)).await?);
+                }
             }
+            Some(_) => complain(&format!(
+                "{}: an index of several platforms, of which the index alone is signed; --all-platforms signs every \
+                 manifest in it, too",
+                subject.typed
+            )),
+            None => {}
         }
-        Ok(digests)
+        let depot = match self.keys.simple {
+            Some(_) => Some(self.destinations.of(&subject.identity, subject.image.repository()).await?),
+            None => None,
+        };
+        Ok(Found { manifests, depot })
     }
+}
+
+/// What an image consists of, as far as it is signed, and where its signatures go.
+struct Found {
+    manifests: Vec<Manifest>,
+    depot: Option<Depot>,
 }
 
 async fn fetch(line: &Line, image: &ImageRef) -> Result<Manifest, Failed> {
@@ -161,22 +170,41 @@ fn children(manifest: &Manifest) -> Result<Vec<Digest>, Failed> {
     }
 }
 
-async fn sign_digest(signer: &Arc<Signer>, depot: &Depot, wanted: Wanted<'_>) -> u8 {
+/// Signs one digest with every key there is, tells about it, and gives the exit code.
+pub(in crate::cli) async fn sign_digest(
+    keys: &SigningKeys,
+    line: &Line,
+    depot: Option<&Depot>,
+    manifest: &Manifest,
+    wanted: Wanted<'_>,
+) -> u8 {
     let name = format!("{} ({})", wanted.identity, wanted.digest);
-    match image::sign(signer, depot, wanted).await {
+    let mut code = 0;
+    if let (Some(signer), Some(depot)) = (&keys.simple, depot) {
+        code = report(&name, signer.fingerprint(), image::sign(signer, depot, wanted).await);
+    }
+    if let Some((key, form)) = &keys.cosign {
+        let done = cosign::sign(key, line, manifest, wanted, *form).await;
+        code = worse(code, report(&name, &format!("cosign key {}", key.fingerprint()), done));
+    }
+    code
+}
+
+fn report(name: &str, key: &str, done: Result<Outcome, SignError>) -> u8 {
+    match done {
         Ok(Outcome::Signed(place)) => {
-            print(&format!("signed {name} by {} in {place}\n", signer.fingerprint()));
+            print(&format!("signed {name} by {key} in {place}\n"));
             0
         }
         Ok(Outcome::WasSigned) => {
-            complain(&format!("{name} was signed by {} before; --again adds another signature", signer.fingerprint()));
+            complain(&format!("{name} was signed by {key} before, and nothing is added; podseal sign --again adds another"));
             0
         }
-        Err(error) => tell(&name, &error.into()),
+        Err(error) => tell(name, &error.into()),
     }
 }
 
-fn tell(name: &str, failed: &Failed) -> u8 {
+pub(in crate::cli) fn tell(name: &str, failed: &Failed) -> u8 {
     complain(&format!("not signed: {name}: {}", failed.why));
     failed.code()
 }

@@ -77,6 +77,11 @@ impl Secret {
         Self::new(line.strip_suffix(b"\r").unwrap_or(line).to_vec()).map_err(|error| named(&error))
     }
 
+    /// A copy, overwritten when it is dropped, too.
+    pub fn bytes(&self) -> Protected {
+        self.0.map(|text| Protected::from(text.to_vec()))
+    }
+
     /// For those who unlock a key themselves.
     pub(in crate::signing) fn password(&self) -> &Password {
         &self.0

@@ -4,6 +4,7 @@
 //! anybody sees it. "Not found" is only what the registry answers with 404 to somebody it lets in; every other status is a
 //! fault, so that an outage or a wrong password never looks like an unsigned image.
 
+mod attach;
 mod document;
 mod push;
 mod referrers;
@@ -15,6 +16,7 @@ use http::{HeaderName, Method, StatusCode, header};
 use url::Url;
 
 pub(crate) use self::document::fold;
+pub use self::attach::Artifact;
 pub use self::push::{BlobContent, Pushed};
 use super::UpstreamKind;
 use super::access::Access;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio::time::{Instant, sleep};
 use url::Url;
 
@@ -34,6 +34,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 const REQUEST: Duration = Duration::from_secs(300);
 /// Bytes of the body of an answer to a write; nothing in it is needed.
 const MAX_ANSWER: usize = 64 * 1024;
+
+/// In the answer of a registry that lists the manifest among the referrers of its subject.
+const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
 /// The content of a blob, which may be larger than memory.
 pub trait BlobContent: Send + Sync {
@@ -135,6 +138,18 @@ impl Upstream {
         bytes: &Bytes,
         access: &Access,
     ) -> Result<Digest, Fault> {
+        self.put_manifest(repository, tag, media_type, bytes, access).await.map(|(digest, _)| digest)
+    }
+
+    /// The same; the second value says whether the registry took note of the manifest's subject.
+    pub(super) async fn put_manifest(
+        &self,
+        repository: &Repository,
+        tag: Option<&str>,
+        media_type: &str,
+        bytes: &Bytes,
+        access: &Access,
+    ) -> Result<(Digest, bool), Fault> {
         let digest = Digest::sha256(bytes);
         let access = &timely(access);
         let remote = Remote::new(self, repository, access)?;
@@ -151,7 +166,7 @@ impl Upstream {
         let answer = remote.write(Method::PUT, url, content).await?;
         remote.expect(&answer, &[StatusCode::CREATED, StatusCode::OK])?;
         match self.manifest(repository, &digest, access).await? {
-            Some(_) => Ok(digest),
+            Some(_) => Ok((digest, answer.headers.contains_key(SUBJECT))),
             None => Err(remote.home.fault(FaultKind::BadAnswer, format_args!("took {digest}, and does not have it"))),
         }
     }
@@ -281,7 +296,7 @@ fn octets() -> HeaderValue {
     HeaderValue::from_static("application/octet-stream")
 }
 
-fn number(headers: &HeaderMap, name: &header::HeaderName) -> Option<u64> {
+fn number(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.parse().ok()
 }
 
