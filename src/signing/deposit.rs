@@ -45,11 +45,7 @@ impl Line {
 
     /// For something that takes longer.
     pub fn access_for(&self, time: Duration) -> Access {
-        Access {
-            transport: self.transport.clone(),
-            keychain: self.keychain.clone(),
-            deadline: Instant::now() + time,
-        }
+        Access { transport: self.transport.clone(), keychain: self.keychain.clone(), deadline: Instant::now() + time }
     }
 }
 

@@ -123,9 +123,7 @@ impl KeyFile {
     pub fn sign(&self, content: &[u8]) -> Result<Vec<u8>, KeyFileError> {
         match &self.how {
             How::ByGpg { gnupg, key, passphrase, .. } => Ok(gnupg.sign(key, content, passphrase)?),
-            How::InProcess(pair) => {
-                message(pair, content).map_err(|error| KeyFileError::Signing(format!("{error:#}")))
-            }
+            How::InProcess(pair) => message(pair, content).map_err(|error| KeyFileError::Signing(format!("{error:#}"))),
         }
     }
 }
@@ -169,7 +167,9 @@ fn one_secret_key(bytes: &[u8]) -> Result<Cert, String> {
     }
     match (found.pop(), found.is_empty()) {
         (Some(cert), true) if cert.is_tsk() => Ok(cert),
-        (Some(_), true) => Err("it holds a public key only; export the secret one with gpg --export-secret-keys".into()),
+        (Some(_), true) => {
+            Err("it holds a public key only; export the secret one with gpg --export-secret-keys".into())
+        }
         (Some(_), false) => Err("it holds several keys; give a file with one".to_owned()),
         (None, _) => Err("not an OpenPGP key".to_owned()),
     }

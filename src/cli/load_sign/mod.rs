@@ -104,7 +104,12 @@ impl Job {
             done += blob.size;
         }
         let manifest = self.push_manifest(name, image).await?;
-        let told = format!("pushed {name} ({which}, {}): {} sent, {} there before\n", image.digest, size(sent), size(all - sent));
+        let told = format!(
+            "pushed {name} ({which}, {}): {} sent, {} there before\n",
+            image.digest,
+            size(sent),
+            size(all - sent)
+        );
         self.progress.clear();
         print(&told);
         let identity = name.to_string();

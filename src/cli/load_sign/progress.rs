@@ -54,7 +54,11 @@ impl Drop for Progress {
 
 fn bar(what: &str, done: u64, all: u64) -> String {
     let done = done.min(all);
-    let full = if all == 0 { WIDTH } else { (u128::from(done) * u128::from(WIDTH) / u128::from(all)).try_into().unwrap_or(WIDTH) };
+    let full = if all == 0 {
+        WIDTH
+    } else {
+        (u128::from(done) * u128::from(WIDTH) / u128::from(all)).try_into().unwrap_or(WIDTH)
+    };
     let cell = |i| if i < full { '#' } else { '.' };
     let bar: String = (0..WIDTH).map(cell).collect();
     // The bar first: a long name is cut off at the edge of the terminal without harm.
@@ -79,7 +83,10 @@ mod tests {
 
     #[test]
     fn sizes_and_bars_are_for_people() {
-        assert_eq!([size(17), size(1 << 10), size(3_565_158), size(5 << 30)], ["17 B", "1.0 KiB", "3.3 MiB", "5.0 GiB"]);
+        assert_eq!(
+            [size(17), size(1 << 10), size(3_565_158), size(5 << 30)],
+            ["17 B", "1.0 KiB", "3.3 MiB", "5.0 GiB"]
+        );
         assert_eq!(bar("x", 1 << 20, 2 << 20), "[############............] 1.0 MiB of 2.0 MiB  x");
         assert_eq!(bar("x", 0, 0), "[########################] 0 B of 0 B  x");
         assert_eq!(bar("x", 9, 3), "[########################] 3 B of 3 B  x");

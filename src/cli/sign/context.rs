@@ -9,8 +9,8 @@ use sequoia_openpgp::crypto::mem::Protected;
 use crate::cli::args::sign::{CosignFormat, DestinationArguments, KeyArguments, RegistryArguments};
 use crate::cli::output::complain;
 use crate::domain::image::{ImageRef, Repository};
-use crate::signing::deposit::{Depot, Destination, Line};
 use crate::signing::cosign::{CosignKey, Form};
+use crate::signing::deposit::{Depot, Destination, Line};
 use crate::signing::gnupg::{Gnupg, GnupgError, Passphrase, Secret};
 use crate::signing::signer::{Keys, Signer};
 use crate::source::SourceConfig;
@@ -115,9 +115,8 @@ fn cosign_password(arguments: &KeyArguments) -> Result<Protected, String> {
 fn signer(arguments: &KeyArguments) -> Result<Option<Arc<Signer>>, String> {
     let Some(name) = &arguments.sign_by else { return Ok(None) };
     let passphrase = arguments.passphrase_file.clone().map_or(Passphrase::Agent, Passphrase::File);
-    let mut ask = |what: &str| {
-        Err(GnupgError::Passphrase(format!("{what}: it has one; give it with --passphrase-file")))
-    };
+    let mut ask =
+        |what: &str| Err(GnupgError::Passphrase(format!("{what}: it has one; give it with --passphrase-file")));
     let keys = Keys { gnupg: Gnupg::new(arguments.gnupg_home.clone()), passphrase, ask: &mut ask };
     let signer = Signer::open(name, keys, SystemTime::now()).map_err(|error| format!("--sign-by {name}: {error}"))?;
     Ok(Some(Arc::new(signer)))

@@ -162,7 +162,8 @@ fn children(manifest: &Manifest) -> Result<Vec<Digest>, Failed> {
         return Err(format!("the index has more than {MAX_CHILDREN} manifests").into());
     }
     let digests = index.manifests.iter().map(|entry| entry.digest.parse::<Digest>());
-    let digests: Vec<_> = digests.filter_map(Result::ok).filter(|digest| digest.algorithm() == Algorithm::Sha256).collect();
+    let digests: Vec<_> =
+        digests.filter_map(Result::ok).filter(|digest| digest.algorithm() == Algorithm::Sha256).collect();
     if digests.len() == index.manifests.len() {
         Ok(digests)
     } else {
@@ -197,7 +198,9 @@ fn report(name: &str, key: &str, done: Result<Outcome, SignError>) -> u8 {
             0
         }
         Ok(Outcome::WasSigned) => {
-            complain(&format!("{name} was signed by {key} before, and nothing is added; podseal sign --again adds another"));
+            complain(&format!(
+                "{name} was signed by {key} before, and nothing is added; podseal sign --again adds another"
+            ));
             0
         }
         Err(error) => tell(name, &error.into()),

@@ -46,7 +46,9 @@ impl FromStr for Architecture {
 
     fn from_str(text: &str) -> Result<Self, ArchitectureError> {
         let (name, variant) = text.split_once('/').map_or((text, None), |(name, variant)| (name, Some(variant)));
-        let word = |word: &str| !word.is_empty() && word.len() < 32 && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        let word = |word: &str| {
+            !word.is_empty() && word.len() < 32 && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        };
         if !word(name) || variant.is_some_and(|variant| !word(variant)) {
             return Err(ArchitectureError);
         }
@@ -101,9 +103,12 @@ impl ImageInArchive {
     pub fn blob(&self, archive: &Archive, blob: &Descriptor) -> Result<Option<Member>, ArchiveError> {
         let found = archive.member(&blob_path(&self.layout, &blob.digest))?;
         match found {
-            Some(member) if member.size() != blob.size => {
-                Err(ArchiveError(format!("the blob {} has {} bytes and should have {}", blob.digest, member.size(), blob.size)))
-            }
+            Some(member) if member.size() != blob.size => Err(ArchiveError(format!(
+                "the blob {} has {} bytes and should have {}",
+                blob.digest,
+                member.size(),
+                blob.size
+            ))),
             found => Ok(found),
         }
     }
@@ -181,7 +186,9 @@ pub fn images(archive: &Archive, wanted: &Architecture) -> Result<(Vec<ImageInAr
             match search.image(name, entry, 0)? {
                 None => notes.push(format!("{name}: nothing of it is for {wanted}, and it is left out")),
                 Some(image) => match found.insert(name.clone(), image) {
-                    Some(other) if found.get(name).is_some_and(|image: &ImageInArchive| image.digest != other.digest) => {
+                    Some(other)
+                        if found.get(name).is_some_and(|image: &ImageInArchive| image.digest != other.digest) =>
+                    {
                         return Err(ArchiveError(format!("{name} stands for two images for {wanted}")));
                     }
                     _ => {}
@@ -207,7 +214,8 @@ fn chosen_layouts(archive: &Archive, wanted: &Architecture) -> Result<Vec<String
     let folder = |layout: &str| layout.trim_end_matches('/').rsplit('/').next().map(normal).unwrap_or_default();
     let named: Vec<_> = all.iter().filter(|layout| folder(layout) == wanted.name).cloned().collect();
     let known = ["amd64", "arm64", "arm", "ppc64le", "386", "riscv64", "s390x", "loong64", "mips64le"];
-    let others: BTreeSet<_> = all.iter().map(|layout| folder(layout)).filter(|name| known.contains(&name.as_str())).collect();
+    let others: BTreeSet<_> =
+        all.iter().map(|layout| folder(layout)).filter(|name| known.contains(&name.as_str())).collect();
     match (named.is_empty(), others.len() == all.len()) {
         (false, _) => Ok(named),
         (true, false) => Ok(all),
@@ -229,7 +237,8 @@ impl Search<'_> {
     fn content(&self, digest: &str, size: u64) -> Result<(Digest, Bytes), ArchiveError> {
         let digest = sha256(digest)?;
         let path = blob_path(self.layout, &digest);
-        let bytes = self.archive.small(&path, MAX_DOCUMENT)?.ok_or_else(|| ArchiveError(format!("{path} is not in it")))?;
+        let bytes =
+            self.archive.small(&path, MAX_DOCUMENT)?.ok_or_else(|| ArchiveError(format!("{path} is not in it")))?;
         if bytes.len() as u64 != size || !digest.matches(&bytes) {
             return Err(ArchiveError(format!("{path} is not what it should be: another digest or size")));
         }

@@ -87,7 +87,9 @@ impl Archive {
                 match std::fs::symlink_metadata(&path) {
                     Ok(about) if about.is_file() => {}
                     Ok(_) => return Ok(None),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                    Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                        return Ok(None);
+                    }
                     Err(error) => return Err(failed(error)),
                 }
                 let file = File::open(&path).map_err(failed)?;

@@ -104,7 +104,8 @@ impl CosignKey {
     }
 
     fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, &'static str> {
-        const UNSUPPORTED: &str = "not a key that can be signed with: ECDSA (P-256, P-384, P-521) or RSA from 2048 bits";
+        const UNSUPPORTED: &str =
+            "not a key that can be signed with: ECDSA (P-256, P-384, P-521) or RSA from 2048 bits";
         let curves =
             [&ECDSA_P256_SHA256_ASN1_SIGNING, &ECDSA_P384_SHA384_ASN1_SIGNING, &ECDSA_P521_SHA512_ASN1_SIGNING];
         let on_curve = curves.into_iter().find_map(|curve| EcdsaKeyPair::from_pkcs8(curve, pkcs8).ok());
@@ -170,7 +171,8 @@ fn unseal(body: &[u8], password: &Protected) -> Result<Protected, &'static str> 
         return Err(MALFORMED);
     }
     let decode = |text: &str| BASE64_STANDARD.decode(text).map_err(|_| MALFORMED);
-    let (salt, nonce, ciphertext) = (decode(&sealed.kdf.salt)?, decode(&sealed.cipher.nonce)?, decode(&sealed.ciphertext)?);
+    let (salt, nonce, ciphertext) =
+        (decode(&sealed.kdf.salt)?, decode(&sealed.cipher.nonce)?, decode(&sealed.ciphertext)?);
     let Parameters { n, r, p } = sealed.kdf.params;
     let memory = n.checked_mul(u64::from(r)).and_then(|blocks| blocks.checked_mul(128));
     if !n.is_power_of_two() || memory.is_none_or(|memory| memory > MAX_MEMORY) || p > MAX_PARALLEL {

@@ -96,7 +96,10 @@ impl Job<'_> {
             return Ok(false);
         }
         let document = self.make_bundle().map_err(own_fault)?;
-        self.key.public.verify_bundle(document.as_bytes(), self.wanted.digest).map_err(|_| own_fault("a bad signature"))?;
+        self.key
+            .public
+            .verify_bundle(document.as_bytes(), self.wanted.digest)
+            .map_err(|_| own_fault("a bad signature"))?;
         let config = self.push(EMPTY_TYPE, Bytes::from_static(b"{}")).await?;
         let layer = self.push(BUNDLE_TYPE, Bytes::from(document)).await?;
         let manifest = json!({
@@ -143,7 +146,11 @@ impl Job<'_> {
         let referrers = upstream.referrers(repository, self.wanted.digest, &self.line.access()).await?;
         // Newest last, in most registries.
         for referrer in referrers.iter().rev().take(MAX_LOOKED_AT) {
-            if referrer.artifact_type.as_deref().is_some_and(|kind| !kind.starts_with(BUNDLE_PREFIX) && kind != EMPTY_TYPE) {
+            if referrer
+                .artifact_type
+                .as_deref()
+                .is_some_and(|kind| !kind.starts_with(BUNDLE_PREFIX) && kind != EMPTY_TYPE)
+            {
                 continue;
             }
             let found = upstream.manifest(repository, &referrer.digest, &self.line.access()).await?;
@@ -249,7 +256,10 @@ impl Job<'_> {
     }
 
     fn fault(&self, what: &str) -> Fault {
-        Fault::new(FaultKind::BadAnswer, format!("registry {}, {}: {what}", self.wanted.repository.host(), self.wanted.digest))
+        Fault::new(
+            FaultKind::BadAnswer,
+            format!("registry {}, {}: {what}", self.wanted.repository.host(), self.wanted.digest),
+        )
     }
 }
 

@@ -127,7 +127,9 @@ impl Upstream {
         match answer.status {
             StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT => Ok(Put::Created),
             StatusCode::PRECONDITION_FAILED | StatusCode::CONFLICT => Ok(Put::Taken),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(home.fault(FaultKind::Unauthorized, refused(writer))),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Err(home.fault(FaultKind::Unauthorized, refused(writer)))
+            }
             StatusCode::METHOD_NOT_ALLOWED => Err(home.fault(
                 FaultKind::Configuration,
                 "the store takes no signatures over HTTP (405): write into its folder with --staging",

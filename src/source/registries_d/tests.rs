@@ -347,7 +347,9 @@ fn signatures_are_written_where_staging_says() {
     {
         assert_eq!(staging(image), Ok(Some(expected.into())), "{image}");
     }
-    assert!(staging("elsewhere.io/a:1").expect_err("an error").contains("nothing can be written to https://s.example/"));
+    assert!(
+        staging("elsewhere.io/a:1").expect_err("an error").contains("nothing can be written to https://s.example/")
+    );
     assert!(staging("r.local/bad/a:1").expect_err("an error").contains("not a URL"));
     let empty = tempfile::tempdir().expect("a folder");
     assert_eq!(RegistriesD::load(empty.path()).expect("none").staging(&"a".parse().expect("an image")), Ok(None));

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use http::{HeaderName, Method, StatusCode, header};
 use url::Url;
 
-pub(crate) use self::document::fold;
 pub use self::attach::Artifact;
+pub(crate) use self::document::fold;
 pub use self::push::{BlobContent, Pushed};
 use super::UpstreamKind;
 use super::access::Access;
