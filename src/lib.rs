@@ -8,6 +8,7 @@ pub mod containers;
 pub mod controller;
 pub mod domain;
 pub mod fault;
+pub mod server;
 pub mod signature;
 pub mod signing;
 pub mod source;

@@ -2,6 +2,7 @@
 
 pub(super) mod load_sign;
 pub(super) mod sign;
+mod store;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -14,6 +15,8 @@ use ipnet::IpNet;
 use crate::admission::{Enforcement, Templates};
 use crate::controller::keys::KeyUrl;
 use crate::domain::platform::Platform;
+
+pub(super) use self::store::StoreCommand;
 
 /// Lets only images with a trusted signature run.
 #[derive(Debug, Parser)]
@@ -50,6 +53,9 @@ pub(super) enum Command {
     /// Push the images of an archive into a registry, and sign each
     #[command(after_help = load_sign::LOAD_SIGN_HELP)]
     LoadSign(Box<load_sign::LoadSignCommand>),
+    /// Serve public keys and signatures of images, and take in signatures
+    #[command(after_help = store::HELP)]
+    Store(Box<StoreCommand>),
     /// Print the custom resource definitions
     Crds(CrdsCommand),
     /// Ask the API server, without leaving a trace, whether it has podseal judge the Pods of a namespace

@@ -12,6 +12,7 @@ mod output;
 mod probe;
 mod serve;
 mod sign;
+mod store;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -43,6 +44,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Convert(command) => convert::run(&command, arguments.verbose),
         Command::Sign(command) => sign::run(&command, arguments.verbose),
         Command::LoadSign(command) => load_sign::run(&command, arguments.verbose),
+        Command::Store(command) => store::run(&command, arguments.verbose),
         Command::Crds(command) => crds::run(&command),
         Command::Probe(command) => probe::run(&command),
         Command::Completions { shell } => {

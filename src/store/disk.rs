@@ -70,6 +70,12 @@ pub enum DiskError {
     /// Larger than [`DirLimits::size`].
     #[error("the signature has more than {0} bytes")]
     TooLarge(usize),
+    /// The number is taken, or those before it are not.
+    #[error("the next free number is {next}")]
+    NotNext {
+        /// The number that is free.
+        next: usize,
+    },
     /// The digest has as many signatures as it may have.
     #[error("there are {0} signatures of this digest already, and no more are kept")]
     TooMany(usize),
@@ -201,6 +207,15 @@ impl SignatureDir {
     /// When this returns it is on the disk: complete, with its name, and with the folders that lead to it. Without a
     /// `name` it gets the one that its content has. `content` is not looked at.
     pub fn append(&self, place: &Place, content: &[u8], name: Option<&Name>) -> Result<Stored, DiskError> {
+        self.store(place, content, &Wanted { name, number: None })
+    }
+
+    /// The same under this number and no other; [`DiskError::NotNext`] if it is not the next one.
+    pub fn append_as(&self, place: &Place, content: &[u8], number: usize) -> Result<Stored, DiskError> {
+        self.store(place, content, &Wanted { name: None, number: Some(number) })
+    }
+
+    fn store(&self, place: &Place, content: &[u8], wanted: &Wanted<'_>) -> Result<Stored, DiskError> {
         if content.is_empty() {
             return Err(DiskError::Empty);
         }
@@ -208,7 +223,7 @@ impl SignatureDir {
             return Err(DiskError::TooLarge(self.0.limits.size));
         }
         for _ in 0..TRIES {
-            match self.try_append(place, content, name) {
+            match self.try_append(place, content, wanted) {
                 // The folder was removed while we held it open.
                 Err(DiskError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
                 done => return done,
@@ -217,7 +232,7 @@ impl SignatureDir {
         Err(DiskError::Busy)
     }
 
-    fn try_append(&self, place: &Place, content: &[u8], name: Option<&Name>) -> Result<Stored, DiskError> {
+    fn try_append(&self, place: &Place, content: &[u8], wanted: &Wanted<'_>) -> Result<Stored, DiskError> {
         let on_folder = |error| self.on_folder(place, error);
         let mut way = Vec::new();
         for folder in place.folders() {
@@ -228,9 +243,9 @@ impl SignatureDir {
         let lock = Lock::take(folder, PATIENCE).map_err(on_folder)?.ok_or(DiskError::Busy)?;
         lock.sweep().map_err(on_folder)?;
         let (kept, next) = self.load(lock.folder()).map_err(on_folder)?;
-        let stored = match self.same(&kept, content, name)? {
+        let stored = match self.same(&kept, content, wanted.name)? {
             Some(stored) => stored,
-            None => self.add(&lock, &kept, next, content, name).map_err(|error| match error {
+            None => self.add(&lock, &kept, next, content, wanted).map_err(|error| match error {
                 AddError::Disk(error) => error,
                 AddError::Io(error) => on_folder(error),
             })?,
@@ -260,15 +275,19 @@ impl SignatureDir {
         kept: &[Kept],
         next: usize,
         content: &[u8],
-        name: Option<&Name>,
+        wanted: &Wanted<'_>,
     ) -> Result<Stored, AddError> {
         let max = self.0.limits.signatures;
+        let is_wanted = |free: usize| wanted.number.is_none_or(|number| number == free);
+        if !is_wanted(next) {
+            return Err(AddError::Disk(DiskError::NotNext { next }));
+        }
         if next > max {
             return Err(AddError::Disk(DiskError::TooMany(max)));
         }
         let hash = Digest::sha256(content);
         let own = Name::derived(&hash, |name| kept.iter().any(|k| k.name == *name));
-        let name = name.unwrap_or(&own).clone();
+        let name = wanted.name.unwrap_or(&own).clone();
         if name == own {
             // One may be left of a writer that was killed before it stored the signature.
             files::remove(lock, &name_file(&hash))?;
@@ -278,6 +297,9 @@ impl SignatureDir {
         let mut fresh = Fresh::write(lock, content)?;
         // Others that lock nothing may take numbers meanwhile.
         for number in next..=max {
+            if !is_wanted(number) {
+                return Err(AddError::Disk(DiskError::NotNext { next: number }));
+            }
             if fresh.take_name(&signature_name(number))? {
                 return Ok(Stored { number, name, new: true });
             }
@@ -313,6 +335,12 @@ impl SignatureDir {
     fn on_folder(&self, place: &Place, error: io::Error) -> DiskError {
         failed(format!("{}/{place}", self.0.path.display()), error)
     }
+}
+
+/// What the caller chose.
+struct Wanted<'a> {
+    name: Option<&'a Name>,
+    number: Option<usize>,
 }
 
 /// Why nothing could be added.

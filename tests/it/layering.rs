@@ -16,6 +16,7 @@ const LAYERS: [&str; 13] = [
     "source",
     "api",
     "cluster",
+    "server",
     "store",
     "signing",
     "verify",

@@ -123,6 +123,15 @@ fn a_gap_is_filled_and_never_made() {
 }
 
 #[test]
+fn a_number_that_is_asked_for_must_be_the_next() {
+    let s = scene();
+    assert!(matches!(s.dir.append_as(&place(), b"one", 2), Err(DiskError::NotNext { next: 1 })));
+    assert_eq!(s.dir.append_as(&place(), b"one", 1).unwrap().number, 1);
+    assert!(matches!(s.dir.append_as(&place(), b"two", 1), Err(DiskError::NotNext { next: 2 })));
+    assert_eq!(s.dir.append_as(&place(), b"one", 7).unwrap(), s.dir.append(&place(), b"one", None).unwrap());
+}
+
+#[test]
 fn bounds_hold() {
     let s = scene_with(DirLimits { signatures: 2, size: 4 });
     assert!(matches!(s.dir.append(&place(), b"", None), Err(DiskError::Empty)));
