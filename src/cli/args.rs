@@ -1,5 +1,7 @@
 //! Arguments as typed.
 
+pub(super) mod imagemaker;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,6 +43,8 @@ pub(super) enum Command {
     /// Make policies of a containers-policy.json, or the nodes' configuration of policies
     #[command(after_help = CONVERT_HELP)]
     Convert(ConvertCommand),
+    /// Make the keys of those who sign images, and the policies that ask for them; renew and revoke them
+    Imagemaker(imagemaker::ImagemakerCommand),
     /// Print the custom resource definitions
     Crds(CrdsCommand),
     /// Ask the API server, without leaving a trace, whether it has podseal judge the Pods of a namespace

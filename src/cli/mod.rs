@@ -6,6 +6,7 @@ mod convert;
 mod crds;
 mod demo;
 mod documents;
+mod imagemaker;
 mod keys;
 mod output;
 mod probe;
@@ -39,6 +40,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Demo(command) => demo::run(&command, arguments.verbose),
         Command::Keys(command) => keys::run(&command, arguments.verbose),
         Command::Convert(command) => convert::run(&command, arguments.verbose),
+        Command::Imagemaker(command) => imagemaker::run(&command, arguments.verbose),
         Command::Crds(command) => crds::run(&command),
         Command::Probe(command) => probe::run(&command),
         Command::Completions { shell } => {

@@ -4,12 +4,14 @@
 //! secret key is ever in podseal's own memory. gpg says what it did in status lines (doc/DETAILS of `GnuPG`); its messages
 //! for people are read for people alone.
 
+mod keys;
 mod listing;
 mod process;
 mod secret;
 
 use std::path::PathBuf;
 
+pub use keys::{Algorithm, NewKey, Reason};
 pub use listing::{SecretKey, SecretSubkey};
 pub use secret::{Passphrase, Secret};
 
