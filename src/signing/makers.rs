@@ -17,8 +17,11 @@ pub use record::{Maker, MakerKey, State, date};
 
 use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
+
+use sequoia_openpgp::armor::{Kind, Writer};
 
 use crate::signature::openpgp::{KeyInfo, Keyring};
 
@@ -122,6 +125,14 @@ impl Makers {
         Ok(certificates(&maker.key_file, &self.key_file_of(maker)?, now))
     }
 
+    /// A certificate as the maker's key file holds it, binary; the error says that it does not.
+    pub fn published(&self, maker: &Maker, fingerprint: &str) -> Result<Vec<u8>, String> {
+        let file = self.key_file_of(maker)?;
+        let (keyring, _) = Keyring::from_files([(maker.key_file.as_str(), file.as_slice())]);
+        let bytes = keyring.to_bytes_of(|held| held == fingerprint)?;
+        if bytes.is_empty() { Err(format!("{} does not hold {fingerprint}", maker.key_file)) } else { Ok(bytes) }
+    }
+
     /// Adds a maker and publishes its key file, which must not be there yet. Either both are done or neither.
     pub fn add(&mut self, maker: Maker, key_file: &[u8]) -> Result<(), String> {
         let path = self.key_file(&maker.key_file);
@@ -178,6 +189,16 @@ impl Makers {
 /// The certificates of a key file as of `now`; one that cannot be read is not among them.
 pub fn certificates(file: &str, bytes: &[u8], now: SystemTime) -> Vec<KeyInfo> {
     Keyring::from_files([(file, bytes)]).0.keys(now)
+}
+
+/// Binary certificates as one armored block.
+pub fn armored(certificates: &[u8]) -> Result<Vec<u8>, String> {
+    let write = || {
+        let mut writer = Writer::new(Vec::new(), Kind::PublicKey)?;
+        writer.write_all(certificates)?;
+        writer.finalize()
+    };
+    write().map_err(|error: std::io::Error| format!("the key file cannot be written: {error}"))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::cli::args::imagemaker::{CreateArguments, Printed};
 use crate::cli::output::{complain, print};
 use crate::signature::openpgp::KeyInfo;
 use crate::signing::gnupg::{Gnupg, NewKey};
-use crate::signing::makers::{Maker, MakerKey, Makers, certificates, date, lay_out};
+use crate::signing::makers::{Maker, MakerKey, Makers, certificates, lay_out};
 
 pub(super) fn run(arguments: &CreateArguments) -> Result<ExitCode, Failure> {
     let now = SystemTime::now();
@@ -222,12 +222,16 @@ fn report(arguments: &CreateArguments, made: &[Maker], partly: bool) -> Result<(
         complain(&format!("{} signs for {} with key {key}, public in {}", maker.name, maker.path, path.display()));
     }
     if arguments.output == Printed::Json {
-        let key =
-            |maker: &Maker| json!({"maker": maker, "keyFile": arguments.host.dir.join("keys").join(&maker.key_file)});
-        print(&format!(
-            "{:#}\n",
-            json!({"makers": made.iter().map(key).collect::<Vec<_>>(), "at": date(SystemTime::now())})
-        ));
+        let object = |maker: &Maker| {
+            json!({
+                "name": maker.name,
+                "path": maker.path,
+                "email": maker.email,
+                "fingerprint": maker.active().map(|key| &key.fingerprint),
+                "keyFile": arguments.host.dir.join("keys").join(&maker.key_file),
+            })
+        };
+        print(&format!("{:#}\n", json!({"makers": made.iter().map(object).collect::<Vec<_>>()})));
     }
     if arguments.entries.apply && !partly {
         return entries::apply(made, &arguments.entries).map_err(|error| {

@@ -11,7 +11,7 @@ use crate::cli::args::imagemaker::{
 };
 use crate::cli::output::{complain, print};
 use crate::signing::gnupg::{Gnupg, Passphrase, Reason, Secret};
-use crate::signing::makers::{Maker, MakerKey, Makers, Period, State, certificates, date};
+use crate::signing::makers::{Maker, MakerKey, Makers, Period, State, armored, certificates, date};
 
 fn active(maker: &Maker) -> Result<MakerKey, Failure> {
     maker.active().cloned().ok_or_else(|| {
@@ -88,9 +88,9 @@ pub(super) fn rotate(arguments: &RotateArguments) -> Result<ExitCode, Failure> {
     let key = obtain(&planned, &holder, &gnupg, &makers)?;
     let end = now.checked_add(overlap).unwrap_or(now);
     maker.gnupg_home = new_home;
-    let done = retire(&mut maker, &unlocked, overlap, &gnupg, end).and_then(|()| {
+    let done = retire(&mut maker, &unlocked, &gnupg, end).and_then(|()| {
         maker.keys.push(MakerKey::active(&key.info.fingerprint, SystemTime::now()));
-        let file = assemble(&makers, &maker, &gnupg, Some(&key))?;
+        let file = assemble(&makers, &maker, &gnupg)?;
         Ok(makers.update(maker.clone(), &file)?)
     });
     done.inspect_err(|_| {
@@ -113,13 +113,7 @@ fn old_passphrase(arguments: &RotateArguments, gnupg: &Gnupg, key: &str) -> Resu
 
 /// Lets the old keys end themselves: their own self-signatures say when, so that nothing needs to be done then. One that
 /// ends earlier anyway is left to do so.
-fn retire(
-    maker: &mut Maker,
-    unlocked: &[(String, Passphrase)],
-    overlap: std::time::Duration,
-    gnupg: &Gnupg,
-    end: SystemTime,
-) -> Result<(), Failure> {
+fn retire(maker: &mut Maker, unlocked: &[(String, Passphrase)], gnupg: &Gnupg, end: SystemTime) -> Result<(), Failure> {
     for (fingerprint, passphrase) in unlocked {
         let certificate = gnupg.export(fingerprint)?;
         let held = certificates("key", &certificate, SystemTime::now());
@@ -127,7 +121,7 @@ fn retire(
         let until = match expires {
             Some(own) if own <= end => own,
             _ => {
-                gnupg.expire(fingerprint, overlap, passphrase)?;
+                gnupg.expire(fingerprint, end, passphrase)?;
                 end
             }
         };
@@ -138,19 +132,18 @@ fn retire(
     Ok(())
 }
 
-/// Every certificate of the maker as its home has it now; one whose home is gone stays as it is published.
-fn assemble(makers: &Makers, maker: &Maker, gnupg: &Gnupg, new: Option<&Obtained>) -> Result<Vec<u8>, Failure> {
-    let mut file = Vec::new();
+/// Every certificate of the maker as its home has it now; one that is not there stays as it is published. In one armored
+/// block, because some readers take the first one alone.
+fn assemble(makers: &Makers, maker: &Maker, gnupg: &Gnupg) -> Result<Vec<u8>, Failure> {
+    let mut all = Vec::new();
     for key in &maker.keys {
-        match (new, gnupg.export_armored(&key.fingerprint)) {
-            (Some(new), _) if new.info.fingerprint == key.fingerprint => file.extend_from_slice(&new.armored),
-            (_, Ok(armored)) => file.extend_from_slice(&armored),
-            (_, Err(error)) => {
-                return Err(Failure::Failed(format!("{error}; {} holds it still", published(makers, maker))));
-            }
-        }
+        let bytes = match gnupg.export(&key.fingerprint) {
+            Ok(bytes) => bytes,
+            Err(error) => makers.published(maker, &key.fingerprint).map_err(|_| error)?,
+        };
+        all.extend_from_slice(&bytes);
     }
-    Ok(file)
+    Ok(armored(&all)?)
 }
 
 fn published(makers: &Makers, maker: &Maker) -> String {
@@ -201,7 +194,7 @@ pub(super) fn revoke(arguments: &RevokeArguments) -> Result<ExitCode, Failure> {
     for key in maker.keys.iter_mut().filter(|key| key.fingerprint == fingerprint) {
         (key.state, key.until) = (State::Revoked, None);
     }
-    let file = assemble(&makers, &maker, &gnupg, None)?;
+    let file = assemble(&makers, &maker, &gnupg)?;
     makers.update(maker.clone(), &file)?;
     let held = makers.certificates(&maker, SystemTime::now())?;
     if held.iter().any(|key| key.fingerprint == fingerprint && key.unusable.is_none()) {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::process::{Input, Reply};
 use super::secret::{Passphrase, Secret};
@@ -114,12 +114,13 @@ impl Gnupg {
         made.ok_or_else(|| output.failure(WHAT))
     }
 
-    /// Lets a key end after this time from now, in its own self-signature, which everybody who has the certificate sees.
-    pub fn expire(&self, fingerprint: &str, after: Duration, passphrase: &Passphrase) -> Result<(), GnupgError> {
+    /// Lets a key end at this time, in its own self-signature, which everybody who has the certificate sees.
+    pub fn expire(&self, fingerprint: &str, at: SystemTime, passphrase: &Passphrase) -> Result<(), GnupgError> {
         const WHAT: &str = "set the key's expiry";
-        let after = format!("seconds={}", after.as_secs().max(1));
+        let time = jiff::Timestamp::try_from(at).map_err(|e| GnupgError::Failed(WHAT.to_owned(), e.to_string()))?;
+        let time = time.strftime("%Y%m%dT%H%M%S").to_string();
         let input = Input { passphrase: Some(passphrase), data: b"" };
-        self.run(WHAT, &["--quick-set-expire", fingerprint, &after], input)?.succeeded(WHAT).map(drop)
+        self.run(WHAT, &["--quick-set-expire", fingerprint, &time], input)?.succeeded(WHAT).map(drop)
     }
 
     /// Revokes a key in its home, for good. Without the secret part, the certificate that gpg laid by when the key was
