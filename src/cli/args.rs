@@ -3,6 +3,7 @@
 pub(super) mod load_sign;
 pub(super) mod sign;
 mod store;
+pub(super) mod imagemaker;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -56,6 +57,8 @@ pub(super) enum Command {
     /// Serve public keys and signatures of images, and take in signatures
     #[command(after_help = store::HELP)]
     Store(Box<StoreCommand>),
+    /// Make the keys of those who sign images, and the policies that ask for them; renew and revoke them
+    Imagemaker(imagemaker::ImagemakerCommand),
     /// Print the custom resource definitions
     Crds(CrdsCommand),
     /// Ask the API server, without leaving a trace, whether it has podseal judge the Pods of a namespace

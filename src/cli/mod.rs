@@ -6,6 +6,7 @@ mod convert;
 mod crds;
 mod demo;
 mod documents;
+mod imagemaker;
 mod keys;
 mod load_sign;
 mod output;
@@ -45,6 +46,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Sign(command) => sign::run(&command, arguments.verbose),
         Command::LoadSign(command) => load_sign::run(&command, arguments.verbose),
         Command::Store(command) => store::run(&command, arguments.verbose),
+        Command::Imagemaker(command) => imagemaker::run(&command, arguments.verbose),
         Command::Crds(command) => crds::run(&command),
         Command::Probe(command) => probe::run(&command),
         Command::Completions { shell } => {

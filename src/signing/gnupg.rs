@@ -4,12 +4,14 @@
 //! secret key is ever in podseal's own memory. gpg says what it did in status lines (doc/DETAILS of `GnuPG`); its messages
 //! for people are read for people alone.
 
+mod keys;
 mod listing;
 mod process;
 mod secret;
 
 use std::path::PathBuf;
 
+pub use keys::{Algorithm, NewKey, Reason};
 pub use listing::{SecretKey, SecretSubkey};
 pub use secret::{Passphrase, Secret};
 
@@ -118,7 +120,9 @@ impl Gnupg {
     pub fn import(&self, keys: &[u8]) -> Result<(), GnupgError> {
         let input = Input { passphrase: None, data: keys };
         let output = self.run("import the key", &["--import"], input)?;
-        if output.status("IMPORT_OK").is_none() {
+        // How many keys or revocations were read.
+        let read = output.status("IMPORT_RES").and_then(|counts| counts.split(' ').next());
+        if read.is_none_or(|read| read == "0") {
             return Err(output.failure("import the key"));
         }
         output.succeeded("import the key").map(drop)

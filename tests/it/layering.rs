@@ -10,7 +10,7 @@ crate::tests! {
 }
 
 /// From the innermost layer outwards; a layer may import those before it.
-const LAYERS: [&str; 13] = [
+const LAYERS: [&str; 14] = [
     "domain",
     "signature",
     "source",

@@ -7,6 +7,8 @@ use std::time::SystemTime;
 use sequoia_openpgp::crypto::mem::Protected;
 
 use crate::cli::args::sign::{CosignFormat, DestinationArguments, KeyArguments, RegistryArguments};
+use crate::cli::imagemaker::Failure;
+use crate::cli::imagemaker::prompt::Terminal;
 use crate::cli::output::complain;
 use crate::domain::image::{ImageRef, Repository};
 use crate::signing::cosign::{CosignKey, Form};
@@ -109,14 +111,24 @@ fn cosign_password(arguments: &KeyArguments) -> Result<Protected, String> {
         return Secret::read(path).map(|secret| secret.bytes()).map_err(|error| error.to_string());
     }
     let set = std::env::var_os("COSIGN_PASSWORD").map(|text| Protected::from(text.into_encoded_bytes()));
-    set.ok_or_else(|| "it has a password: give it with --cosign-password-file, or in COSIGN_PASSWORD".to_owned())
+    match set {
+        Some(password) => Ok(password),
+        None => asked("Password", "--cosign-password-file, or in COSIGN_PASSWORD").map(|secret| secret.bytes()),
+    }
+}
+
+/// What somebody at a terminal types; without one, the way out.
+fn asked(what: &str, how: &str) -> Result<Secret, String> {
+    match Terminal::open() {
+        Some(mut terminal) => terminal.secret(what).map_err(Failure::text),
+        None => Err(format!("it has a passphrase, and there is no terminal to ask for it: give it with {how}")),
+    }
 }
 
 fn signer(arguments: &KeyArguments) -> Result<Option<Arc<Signer>>, String> {
     let Some(name) = &arguments.sign_by else { return Ok(None) };
     let passphrase = arguments.passphrase_file.clone().map_or(Passphrase::Agent, Passphrase::File);
-    let mut ask =
-        |what: &str| Err(GnupgError::Passphrase(format!("{what}: it has one; give it with --passphrase-file")));
+    let mut ask = |what: &str| asked(what, "--passphrase-file").map_err(GnupgError::Passphrase);
     let keys = Keys { gnupg: Gnupg::new(arguments.gnupg_home.clone()), passphrase, ask: &mut ask };
     let signer = Signer::open(name, keys, SystemTime::now()).map_err(|error| format!("--sign-by {name}: {error}"))?;
     Ok(Some(Arc::new(signer)))

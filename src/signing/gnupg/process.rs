@@ -1,9 +1,9 @@
 //! One run of gpg: bounded in output and time, the passphrase by a pipe.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use super::secret::{Passphrase, Secret};
@@ -68,6 +68,52 @@ impl Gnupg {
         input: Input<'_>,
     ) -> Result<Output, GnupgError> {
         let secret = input.passphrase.map(Passphrase::secret).transpose()?.flatten();
+        let mut child = self.start(program, arguments)?;
+        let done = converse(&mut child, what, secret.as_ref(), input.data);
+        if done.is_err() {
+            // It may have ended; and it must not outlive the one who asked.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        done
+    }
+}
+
+/// What gpg is answered when it asks.
+pub(super) enum Reply {
+    /// A line.
+    Line(String),
+    /// A passphrase.
+    Secret(Secret),
+    /// Nothing: it is not to go on.
+    Stop,
+}
+
+impl Gnupg {
+    /// A run in which gpg asks (`--command-fd`) and `answer` is given the keyword of each question. With `loopback` it asks
+    /// for passphrases here, else the agent does.
+    pub(super) fn dialogue(
+        &self,
+        what: &str,
+        arguments: &[&str],
+        loopback: bool,
+        answer: impl FnMut(&str) -> Reply,
+    ) -> Result<Output, GnupgError> {
+        let mut all = vec!["--no-tty", "--quiet", "--no-auto-check-trustdb", "--command-fd", "0", "--status-fd", "2"];
+        if loopback {
+            all.extend(["--pinentry-mode", "loopback"]);
+        }
+        all.extend(arguments);
+        let mut child = self.start(&self.program, &all)?;
+        let done = answered(&mut child, what, answer);
+        if done.is_err() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        done
+    }
+
+    fn start(&self, program: &Path, arguments: &[&str]) -> Result<Child, GnupgError> {
         let mut command = Command::new(program);
         if let Some(home) = &self.home {
             command.arg("--homedir").arg(home);
@@ -78,16 +124,53 @@ impl Gnupg {
             command.env("GPG_TTY", terminal);
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child =
-            command.spawn().map_err(|error| GnupgError::Program(program.display().to_string(), error.to_string()))?;
-        let done = converse(&mut child, what, secret.as_ref(), input.data);
-        if done.is_err() {
-            // It may have ended; and it must not outlive the one who asked.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        done
+        command.spawn().map_err(|error| GnupgError::Program(program.display().to_string(), error.to_string()))
     }
+}
+
+fn answered(child: &mut Child, what: &str, mut answer: impl FnMut(&str) -> Reply) -> Result<Output, GnupgError> {
+    let broken = |error: std::io::Error| GnupgError::Failed(what.to_owned(), error.to_string());
+    let out = child.stdout.take().map(|stream| collect(stream, MAX_DATA));
+    let mut given = child.stdin.take();
+    let (sender, lines) = channel();
+    if let Some(stream) = child.stderr.take() {
+        std::thread::spawn(move || {
+            let lines = BufReader::new(stream.take(MAX_SAID as u64)).split(b'\n');
+            // Nobody listens any longer when time ran out.
+            let _ = lines.map_while(Result::ok).try_for_each(|line| sender.send(line));
+        });
+    } else {
+        drop(sender);
+    }
+    let (deadline, mut said) = (Instant::now() + PATIENCE, String::new());
+    loop {
+        let line = match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => String::from_utf8_lossy(&line).into_owned(),
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => return Err(GnupgError::Timeout(what.to_owned(), PATIENCE.as_secs())),
+        };
+        let question = line.strip_prefix(STATUS).and_then(|line| line.strip_prefix("GET_")?.split_once(' '));
+        if let Some((_, keyword)) = question {
+            let spoken = match (answer(keyword.trim()), &mut given) {
+                (Reply::Line(text), Some(given)) => given.write_all(format!("{text}\n").as_bytes()),
+                (Reply::Secret(secret), Some(given)) => {
+                    secret.with(|text| given.write_all(text)).and_then(|()| given.write_all(b"\n"))
+                }
+                // With its input at an end it gives up.
+                _ => {
+                    given = None;
+                    Ok(())
+                }
+            };
+            // One that ended says why in its messages.
+            let _ = spoken;
+        }
+        said.push_str(&line);
+        said.push('\n');
+    }
+    drop(given);
+    let (data, _) = await_both(what, out, None, deadline)?;
+    Ok(Output { data, said, ok: child.wait().map_err(broken)?.success() })
 }
 
 /// Where the agent's pinentry may ask.
