@@ -56,11 +56,15 @@ fn packed(folder: &Path, by: &str, name: &str) -> PathBuf {
     file
 }
 
-fn load(world: &World, archive: &Path, key: &str, more: &[&str]) -> Ran {
+fn load(world: &World, archive: &Path, key: &str) -> Ran {
+    load_for(world, archive, key, "amd64")
+}
+
+fn load_for(world: &World, archive: &Path, key: &str, arch: &str) -> Ran {
     let target = format!("{}/k8s-c10f1", world.registry.host);
     let registries_d = world.registries_d.to_str().unwrap();
-    let args = ["load-sign", archive.to_str().unwrap(), "--arch", "amd64", "--sign-by", key, &target, "--insecure"];
-    world.podseal(&[&args[..], &["--registries-d", registries_d], more].concat())
+    let args = ["load-sign", archive.to_str().unwrap(), "--arch", arch, "--sign-by", key, &target, "--insecure"];
+    world.podseal(&[&args[..], &["--registries-d", registries_d]].concat())
 }
 
 /// The image as it is in the target.
@@ -84,18 +88,18 @@ fn an_archive_of_podsecs_is_pushed_and_signed() {
         let world = World::new();
         let key = world.gpg.generate(&KeySpec::new("Maker <m@registry.local>"));
         let archive = if by.is_empty() { set.folder.clone() } else { packed(&set.folder, by, name) };
-        let ran = load(&world, &archive, "m@registry.local", &[]).succeeded();
+        let ran = load(&world, &archive, "m@registry.local").succeeded();
         assert_eq!(ran.stdout.matches("pushed ").count(), 2, "{ran}");
         assert_eq!(ran.stdout.matches("signed ").count(), 2, "{ran}");
         assert!(!ran.stderr.contains('\u{1b}'), "no bar without a terminal: {ran}");
         assert_all_there(&world, &set, &key);
-        let again = load(&world, &archive, "m@registry.local", &[]).succeeded();
+        let again = load(&world, &archive, "m@registry.local").succeeded();
         assert!(
             again.stdout.contains(": 0 B sent, ") && again.stderr.contains("before, and nothing is added"),
             "{again}"
         );
         assert_all_there(&world, &set, &key);
-        let wrong = load(&world, &archive, "m@registry.local", &["--arch", "arm64"]);
+        let wrong = load_for(&world, &archive, "m@registry.local", "arm64");
         assert_eq!(wrong.code, Some(64), "{wrong}");
     }
 }
@@ -116,11 +120,11 @@ fn of_an_index_the_architecture_is_taken() {
     let from = format!("docker://{}", index.tagged());
     let args = ["copy", "-q", "--all", "--insecure-policy", "--src-tls-verify=false", &from, &to];
     tools::run(tools::command("skopeo").args(args)).succeeded();
-    load(&world, &folder, &key.fingerprint, &[]).succeeded();
+    load(&world, &folder, &key.fingerprint).succeeded();
     let there = world.registry.image_at("k8s-c10f1/app:1");
     assert_eq!(there.digest, children[0].digest);
     world.assert_accepted(&there, &there.tagged(), &key);
-    let none = load(&world, &folder, &key.fingerprint, &["--arch", "s390x"]);
+    let none = load_for(&world, &folder, &key.fingerprint, "s390x");
     assert_eq!(none.code, Some(64), "{none}");
     assert!(none.stderr.contains("there are no images for s390x"), "{none}");
 }
@@ -155,7 +159,7 @@ fn what_was_killed_goes_on_and_ends_whole() {
         assert_nothing_half_signed(&world, &set);
     }
     assert!(cut_short > 2, "killed in the middle of it {cut_short} times");
-    load(&world, &archive, file.to_str().unwrap(), &[]).succeeded();
+    load(&world, &archive, file.to_str().unwrap()).succeeded();
     assert_all_there(&world, &set, &key);
     let left = std::fs::read_dir("/var/tmp").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
     assert_eq!(left.filter(|name| name.starts_with(".podseal-")).count(), 0, "nothing unpacked is left");
@@ -203,12 +207,12 @@ fn an_archive_that_lies_is_not_signed() {
         let mut bent = good.clone();
         bent[10] ^= 1;
         std::fs::write(file, &bent).unwrap();
-        let ran = load(&world, &set.folder, &key.fingerprint, &[]).failed();
+        let ran = load(&world, &set.folder, &key.fingerprint).failed();
         assert!(ran.stderr.contains(said), "{said}: {ran}");
         assert_eq!(pushed_manifests(&world), 0, "{ran}");
         assert_eq!(std::fs::read_dir(world.store.folder()).unwrap().count(), 0, "nothing is signed");
         std::fs::remove_file(file).unwrap();
-        let missing = load(&world, &set.folder, &key.fingerprint, &[]).failed();
+        let missing = load(&world, &set.folder, &key.fingerprint).failed();
         assert_eq!(pushed_manifests(&world), 0, "{missing}");
         std::fs::write(file, good).unwrap();
     }
