@@ -14,6 +14,7 @@ crate::tests! {
     needs [];
     every_flag_of_serve_is_documented_with_its_default,
     every_flag_of_check_is_documented,
+    every_flag_of_sign_and_load_sign_is_documented,
     every_metric_is_documented,
     every_fault_is_documented,
     every_reason_is_documented,
@@ -83,6 +84,19 @@ fn every_flag_of_check_is_documented() {
     }
     let flags: BTreeSet<_> = flags("check").into_keys().collect();
     assert_eq!(documented, flags, "documented, and existing");
+}
+
+fn every_flag_of_sign_and_load_sign_is_documented() {
+    let page = read("docs/signing.md");
+    let documented = |heading: &str| -> BTreeSet<String> {
+        rows(section(&page, heading)).into_iter().flat_map(named).collect()
+    };
+    let of_sign = documented("## Signing with podseal");
+    assert_eq!(of_sign, flags("sign").into_keys().collect(), "documented, and existing");
+    let mut of_load_sign = documented("## An archive of images: load-sign");
+    let sign_alone = ["--identity", "--all-platforms", "--again"];
+    of_load_sign.extend(of_sign.into_iter().filter(|flag| !sign_alone.contains(&flag.as_str())));
+    assert_eq!(of_load_sign, flags("load-sign").into_keys().collect(), "documented, and existing");
 }
 
 /// A page with every metric on it.
