@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   key file   podseal's signer with the key from a file: on curves in process, RSA by gpg
-//!   through gpg   podseal's signer with the key in a GnuPG home
+//!   through gpg   podseal's signer with the key in a home of gpg
 //!   gpg        `gpg --sign` of the same payload with the same key, and nothing else
 //! ```
 //! podseal verifies every signature before it gives it out; that is part of the figure. All take turns, in rounds; figures
@@ -15,6 +15,8 @@
 #[allow(unused_imports)]
 #[path = "../tests/it/support/mod.rs"]
 mod support;
+// Of the targets only some.
+#[allow(dead_code)]
 #[path = "webhook/table.rs"]
 mod table;
 

@@ -6,7 +6,7 @@
 //!  Registry  PUT /extensions/v2/<repository>/signatures/<digest>      a registry that announces it
 //! ```
 //! Nothing is ever replaced, and what was put is read back before it counts as put. Several writers may be at work: each
-//! takes the next number that is free. A web server that knows no `If-None-Match` (plain WebDAV) cannot keep two writers
+//! takes the next number that is free. A web server that knows no `If-None-Match` (plain `WebDAV`) cannot keep two writers
 //! of the same moment apart; the one that finds another's signature under its number goes on to the next.
 
 use std::sync::Arc;

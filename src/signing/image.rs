@@ -80,8 +80,8 @@ pub async fn sign(signer: &Arc<Signer>, depot: &Depot, wanted: Wanted<'_>) -> Re
     let payload = payload::write(wanted.identity, wanted.digest, payload::CREATOR, now)?;
     // gpg may wait for a person, or a card for a finger.
     let key = signer.clone();
-    let signed = blocking(move || key.sign(&payload, SystemTime::now)).await?;
-    let blob = Bytes::from(signed?);
+    let made = blocking(move || key.sign(&payload, SystemTime::now)).await?;
+    let blob = Bytes::from(made?);
     let place = depot.put(wanted.repository, wanted.digest, &blob).await?;
     Ok(Outcome::Signed(place))
 }

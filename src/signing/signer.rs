@@ -52,17 +52,14 @@ impl Signer {
     /// The key of this name: the path of a file when it has a `/` or such a file is there, else an address, fingerprint or
     /// key ID in the `GnuPG` home.
     pub fn open(name: &str, keys: Keys<'_>, now: SystemTime) -> Result<Self, SignerError> {
-        let (how, fingerprint, public) = match path_of(name) {
-            Some(path) => {
-                let file = KeyFile::open(&path, &keys.passphrase, &keys.gnupg.program, now, keys.ask)?;
-                let (fingerprint, public) = (file.fingerprint().to_owned(), file.public_key().to_owned());
-                (How::File(file), fingerprint, public)
-            }
-            None => {
-                let fingerprint = keys.gnupg.secret_key(name)?.fingerprint;
-                let public = keys.gnupg.export(&fingerprint)?;
-                (How::Home { gnupg: keys.gnupg, passphrase: keys.passphrase }, fingerprint, public)
-            }
+        let (how, fingerprint, public) = if let Some(path) = path_of(name) {
+            let file = KeyFile::open(&path, &keys.passphrase, &keys.gnupg.program, now, keys.ask)?;
+            let (fingerprint, public) = (file.fingerprint().to_owned(), file.public_key().to_owned());
+            (How::File(file), fingerprint, public)
+        } else {
+            let fingerprint = keys.gnupg.secret_key(name)?.fingerprint;
+            let public = keys.gnupg.export(&fingerprint)?;
+            (How::Home { gnupg: keys.gnupg, passphrase: keys.passphrase }, fingerprint, public)
         };
         let (keyring, _) = Keyring::from_files([("the signing key", public.as_slice())]);
         Ok(Self { how, fingerprint, public, keyring })

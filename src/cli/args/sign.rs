@@ -1,5 +1,8 @@
 //! Arguments of `podseal sign` and what `podseal load-sign` shares with it.
 
+// What people read as help has no marks.
+#![allow(clippy::doc_markdown)]
+
 use std::path::PathBuf;
 use std::time::Duration;
 

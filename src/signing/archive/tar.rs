@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
-const BLOCK: u64 = 512;
+const HEADER: usize = 512;
+const BLOCK: u64 = HEADER as u64;
 const MAX_MEMBERS: usize = 200_000;
 /// Bytes of a name, or of one pax header.
 const MAX_HEADER: u64 = 64 * 1024;
@@ -26,7 +27,7 @@ pub(super) fn members(file: &File) -> Result<BTreeMap<String, (u64, u64)>, Strin
     let mut ahead = Ahead::default();
     let (mut at, mut entries) = (0, 0);
     while at + BLOCK <= length {
-        let mut header = [0; BLOCK as usize];
+        let mut header = [0; HEADER];
         file.read_exact_at(&mut header, at).map_err(|error| error.to_string())?;
         at += BLOCK;
         if header.iter().all(|byte| *byte == 0) {

@@ -1,4 +1,4 @@
-//! A private key of cosign: `ENCRYPTED SIGSTORE PRIVATE KEY` (scrypt, and NaCl's secretbox around PKCS#8), or PKCS#8 itself.
+//! A private key of cosign: `ENCRYPTED SIGSTORE PRIVATE KEY` (scrypt, and a secretbox around PKCS#8), or PKCS#8 itself.
 //!
 //! The private-key operations are those of aws-lc-rs, in constant time. Ed25519 is left out: cosign signs with it in a way
 //! (Ed25519ph) that it cannot verify itself.

@@ -1,7 +1,5 @@
 use std::path::Path;
 
-use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair};
 use crypto_secretbox::aead::{Aead as _, KeyInit as _};
 use crypto_secretbox::{Key, Nonce, XSalsa20Poly1305};
 use sequoia_openpgp::crypto::mem::Protected;
@@ -14,13 +12,11 @@ fn pem(label: &str, body: &[u8]) -> Vec<u8> {
 }
 
 fn pkcs8() -> Vec<u8> {
-    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("a key");
-    let der: Pkcs8V1Der<'_> = pair.as_der().expect("a key");
-    der.as_ref().to_vec()
+    rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key").serialize_der()
 }
 
 /// What cosign writes, with cheap parameters.
-fn sealed(content: &[u8], password: &[u8], n: u64) -> serde_json::Value {
+fn sealed(content: &[u8], password: &[u8], n: u64) -> Value {
     let (salt, nonce, mut key) = ([7; 32], [9; 24], [0; 32]);
     let log = u8::try_from(n.min(1 << 10).trailing_zeros()).expect("small");
     scrypt::scrypt(password, &salt, &scrypt::Params::new(log, 8, 1).expect("parameters"), &mut key).expect("a key");
@@ -67,7 +63,7 @@ fn sealed_and_plain_keys_are_read_and_sign() {
 #[test]
 fn a_key_that_cannot_be_used_says_why() {
     let pkcs8 = pkcs8();
-    let body = |change: &dyn Fn(&mut serde_json::Value)| {
+    let body = |change: &dyn Fn(&mut Value)| {
         let mut body = sealed(&pkcs8, b"open", 1024);
         change(&mut body);
         pem("ENCRYPTED SIGSTORE PRIVATE KEY", body.to_string().as_bytes())
@@ -98,9 +94,8 @@ fn a_key_that_cannot_be_used_says_why() {
 
 #[test]
 fn a_key_on_another_curve_has_the_digest_of_its_curve() {
-    let pair = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_ASN1_SIGNING).expect("a key");
-    let der: Pkcs8V1Der<'_> = pair.as_der().expect("a key");
-    let key = read(&pem("PRIVATE KEY", der.as_ref()), "").expect("a key");
+    let pkcs8 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).expect("a key").serialize_der();
+    let key = read(&pem("PRIVATE KEY", &pkcs8), "").expect("a key");
     let signature = BASE64_STANDARD.decode(key.sign(b"message").expect("a signature")).expect("base64");
     assert!(signature.len() > 96, "two numbers of 48 bytes");
 }

@@ -48,7 +48,7 @@ fn keys_of_every_kind_sign_what_everybody_accepts() {
         let others = world.gpg.export_file(&[&other]);
         world.skopeo().accepts(&world.registry, &image.tagged(), &others, None).failed();
         world.check(&image.tagged(), &others).failed();
-        world.sq(&world.store.file(&image, 1), &others).failed();
+        World::sq(&world.store.file(&image, 1), &others).failed();
     }
 }
 

@@ -40,7 +40,7 @@ impl World {
         Self { registry, store, gpg: Gpg::new(), registries_d, home: scratch::folder("home") }
     }
 
-    /// podseal with this home of GnuPG, and no configuration of the machine's.
+    /// podseal with this home of keys, and no configuration of the machine's.
     pub fn podseal(&self, args: &[&str]) -> Ran {
         self.podseal_with(args, &[])
     }
@@ -99,13 +99,13 @@ impl World {
         let decrypted = self.gpg.gpg(None, &["--status-fd", "2", "--decrypt", blob.to_str().unwrap()], b"").succeeded();
         assert!(decrypted.stderr.contains("[GNUPG:] GOODSIG"), "{decrypted}");
         assert!(decrypted.stdout.contains(&image.digest), "{decrypted}");
-        let sq = self.sq(&blob, &public).succeeded();
+        let sq = Self::sq(&blob, &public).succeeded();
         assert_eq!(sq.stdout, decrypted.stdout);
         self.skopeo().verifies(&self.registry.manifest(image), name, key, &blob).succeeded();
     }
 
     /// `sq verify` of a signed message.
-    pub fn sq(&self, blob: &Path, public: &Path) -> Ran {
+    pub fn sq(blob: &Path, public: &Path) -> Ran {
         let mut command = tools::command("sq");
         tools::run(command.args(["--force", "verify", "--signer-cert"]).arg(public).arg(blob))
     }
