@@ -88,9 +88,8 @@ fn every_flag_of_check_is_documented() {
 
 fn every_flag_of_sign_and_load_sign_is_documented() {
     let page = read("docs/signing.md");
-    let documented = |heading: &str| -> BTreeSet<String> {
-        rows(section(&page, heading)).into_iter().flat_map(named).collect()
-    };
+    let documented =
+        |heading: &str| -> BTreeSet<String> { rows(section(&page, heading)).into_iter().flat_map(named).collect() };
     let of_sign = documented("## Signing with podseal");
     assert_eq!(of_sign, flags("sign").into_keys().collect(), "documented, and existing");
     let mut of_load_sign = documented("## An archive of images: load-sign");
