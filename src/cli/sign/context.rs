@@ -10,6 +10,7 @@ use crate::cli::args::sign::{CosignFormat, DestinationArguments, KeyArguments, R
 use crate::cli::imagemaker::Failure;
 use crate::cli::imagemaker::prompt::Terminal;
 use crate::cli::output::complain;
+use crate::cli::sign::Failed;
 use crate::domain::image::{ImageRef, Repository};
 use crate::signing::cosign::{CosignKey, Form};
 use crate::signing::deposit::{Depot, Destination, Line};
@@ -166,7 +167,7 @@ impl Destinations {
     }
 
     /// Where signatures of an image go. `identity` decides in registries.d, as the name that nodes will ask for.
-    pub(in crate::cli) async fn of(&self, identity: &ImageRef, repository: &Repository) -> Result<Depot, String> {
+    pub(in crate::cli) async fn of(&self, identity: &ImageRef, repository: &Repository) -> Result<Depot, Failed> {
         let depot = |destination| Depot { line: self.line.clone(), destination };
         if let Some(fixed) = &self.fixed {
             return Ok(depot(fixed.clone()));
@@ -176,14 +177,14 @@ impl Destinations {
             let opened = SignatureDir::create(&folder, DirLimits::default());
             return Ok(depot(Destination::Folder(opened.map_err(|error| format!("lookaside-staging: {error}"))?)));
         }
-        let offers = self.line.upstream.offers_signatures(repository, &self.line.access()).await;
-        if offers.map_err(|fault| fault.message().to_owned())? {
+        if self.line.upstream.offers_signatures(repository, &self.line.access()).await? {
             return Ok(depot(Destination::Registry));
         }
-        Err(format!(
+        let nowhere = format!(
             "nothing says where signatures of {identity} go: give --staging FOLDER or --upload URL, or configure \
              lookaside-staging in registries.d"
-        ))
+        );
+        Err(nowhere.into())
     }
 }
 

@@ -5,6 +5,8 @@ mod one;
 
 use std::process::ExitCode;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use self::context::{Destinations, SigningKeys};
 use self::one::Job;
 use self::one::Subject;
@@ -31,22 +33,27 @@ pub(super) fn run(command: &SignCommand, verbose: u8) -> ExitCode {
     })
 }
 
-/// Ends the work, and what it must not leave behind, when the process is told to end.
+/// Does the work, unless the process is told to end first: then what must not be left behind is removed.
+///
+/// The watch is a task of its own: unpacking an archive, or a person at gpg's prompt, must not keep it from hearing.
 pub(super) async fn until_interrupted<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    use tokio::signal::unix::{SignalKind, signal};
     let failed = |error: std::io::Error| format!("signals cannot be waited for: {error}");
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
-    let number = tokio::select! {
-        done = work => return done,
-        _ = interrupt.recv() => 2,
-        _ = terminate.recv() => 15,
-        _ = hangup.recv() => 1,
-    };
-    crate::signing::home::remove_all();
-    complain("interrupted: what was signed is signed, the rest is not");
-    std::process::exit(128 + number)
+    let watch = tokio::spawn(async move {
+        let number = tokio::select! {
+            _ = interrupt.recv() => 2,
+            _ = terminate.recv() => 15,
+            _ = hangup.recv() => 1,
+        };
+        crate::signing::home::remove_all();
+        complain("interrupted: what was signed is signed, the rest is not");
+        std::process::exit(128 + number)
+    });
+    let done = work.await;
+    watch.abort();
+    done
 }
 
 /// What the images and names are, before anything is asked.
