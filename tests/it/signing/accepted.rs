@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::json;
 
 use super::world::{World, secret_file};
+use crate::support::podseal::BINARY;
+use crate::support::process::{Process, eventually};
 use crate::support::registry::Registry;
 use crate::support::scratch;
 use crate::support::signer::{Gpg, KeySpec};
@@ -14,6 +16,7 @@ crate::tests! {
     needs [Registry, DebianRegistry, Gpg, Sq, Store];
     keys_of_every_kind_sign_what_everybody_accepts,
     a_key_file_with_a_passphrase_signs_and_a_wrong_one_does_not,
+    a_signal_leaves_no_temporary_home,
     a_signature_is_for_one_digest_name_and_key,
     the_payload_is_that_of_skopeo,
     signing_twice_adds_nothing_unless_it_is_wanted,
@@ -102,6 +105,32 @@ fn a_key_file_with_a_passphrase_signs_and_a_wrong_one_does_not() {
         .filter_map(|entry| entry.unwrap().file_name().into_string().ok());
     let homes: Vec<_> = left.filter(|name| name.len() == 24 && name.starts_with("podseal-")).collect();
     assert!(homes.is_empty(), "temporary homes are left: {homes:?}");
+}
+
+fn a_signal_leaves_no_temporary_home() {
+    let world = World::new();
+    let key = world.gpg.generate(&KeySpec { algorithm: "rsa3072", ..KeySpec::new("Maker <m@registry.local>") });
+    let file = secret_file(&world.gpg, &key);
+    // A registry that takes connections, and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let image = format!("{}/a:1", silent.local_addr().unwrap());
+    for signal in ["INT", "TERM", "HUP"] {
+        let temporary = scratch::folder("tmp");
+        let mut command = std::process::Command::new(BINARY);
+        command.args(["sign", &image, "--insecure", "--staging"]).arg(world.store.folder()).arg("--sign-by").arg(&file);
+        command.env("TMPDIR", &temporary).env("HOME", scratch::folder("home")).env_remove("XDG_RUNTIME_DIR");
+        let running = Process::spawn("sign", &mut command);
+        // The key is in its home before the registry is asked.
+        eventually("the temporary home", || {
+            let homes = std::fs::read_dir(&temporary).unwrap().map(|entry| entry.unwrap().path());
+            homes.into_iter().any(|home| home.join("private-keys-v1.d").exists())
+        });
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        running.signal(signal);
+        let ended = running.ended_within(std::time::Duration::from_secs(20)).expect("an end");
+        assert!(ended.code().is_some_and(|code| code > 128), "{signal}: {ended:?}\n{}", running.log());
+        assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "{signal}: {}", running.log());
+    }
 }
 
 fn a_signature_is_for_one_digest_name_and_key() {
