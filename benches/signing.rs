@@ -73,7 +73,11 @@ fn measure(algorithm: &str, table: &mut Table) {
     let [mut by_file, mut by_home, mut alone] = [const { Vec::new() }; 3];
     let alone_args = ["--local-user", key.fingerprint.as_str(), "--compress-algo", "none", "--sign"];
     for _ in 0..ROUNDS {
-        alone.push(per_second(|| drop(gpg.gpg(None, &alone_args, &payload).succeeded())));
+        alone.push(per_second(|| {
+            let mut command = tools::server("gpg");
+            command.env("GNUPGHOME", gpg.home()).args(["--batch", "--no-tty", "--quiet"]).args(alone_args);
+            drop(tools::run_with(&mut command, &payload).succeeded());
+        }));
         by_home.push(per_second(|| drop(home.sign(&payload, SystemTime::now).unwrap())));
         by_file.push(per_second(|| drop(file.sign(&payload, SystemTime::now).unwrap())));
     }
