@@ -106,8 +106,10 @@ async fn what_is_under_the_tag_of_signatures_stays_or_nothing_is_written() {
     let digest = Digest::sha256(b"image");
     // An index has no layers that could be kept.
     let server = Server::plain(1, |seen| match seen.method.as_str() {
-        "GET" | "HEAD" if seen.target.contains("/manifests/sha256-") => reply(200, r#"{"schemaVersion":2,"manifests":[]}"#)
-            .with("content-type", "application/vnd.oci.image.index.v1+json"),
+        "GET" | "HEAD" if seen.target.contains("/manifests/sha256-") => {
+            reply(200, r#"{"schemaVersion":2,"manifests":[]}"#)
+                .with("content-type", "application/vnd.oci.image.index.v1+json")
+        }
         "HEAD" => reply(200, ""),
         _ => reply(500, ""),
     });
