@@ -44,6 +44,7 @@ generate: ## writes the generated files anew
 bench: tools ## speed and memory side by side, as ratios
 	$(CARGO) bench --locked --bench webhook
 	$(CARGO) bench --locked --bench store
+	$(CARGO) bench --locked --bench signing
 	$(CARGO) test --locked --release --lib -- --ignored --nocapture cost_beside_the_bare
 
 clean:

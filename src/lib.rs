@@ -11,6 +11,7 @@ pub mod fault;
 pub mod records;
 pub mod server;
 pub mod signature;
+pub mod signing;
 pub mod source;
 pub mod store;
 pub mod telemetry;

@@ -1,5 +1,8 @@
 //! Arguments as typed.
 
+pub(super) mod imagemaker;
+pub(super) mod load_sign;
+pub(super) mod sign;
 mod store;
 mod verify;
 
@@ -54,9 +57,17 @@ pub(super) enum Command {
     /// Explain the decision about an image: which policies govern, which keys count, what was found
     #[command(after_help = EXPLAIN_HELP)]
     Explain(Box<ExplainCommand>),
+    /// Sign images in a registry, so that nodes and podseal accept them
+    #[command(after_help = sign::SIGN_HELP)]
+    Sign(Box<sign::SignCommand>),
+    /// Push the images of an archive into a registry, and sign each
+    #[command(after_help = load_sign::LOAD_SIGN_HELP)]
+    LoadSign(Box<load_sign::LoadSignCommand>),
     /// Serve public keys and signatures of images, and take in signatures
     #[command(after_help = store::HELP)]
     Store(Box<StoreCommand>),
+    /// Make the keys of those who sign images, and the policies that ask for them; renew and revoke them
+    Imagemaker(imagemaker::ImagemakerCommand),
     /// Print the custom resource definitions
     Crds(CrdsCommand),
     /// Ask the API server, without leaving a trace, whether it has podseal judge the Pods of a namespace

@@ -7,11 +7,14 @@ mod crds;
 mod demo;
 mod documents;
 mod explain;
+mod imagemaker;
 mod keys;
+mod load_sign;
 mod output;
 mod plugin;
 mod probe;
 mod serve;
+mod sign;
 mod store;
 mod verify;
 
@@ -64,7 +67,10 @@ fn carry_out(arguments: Arguments, plugin: bool) -> ExitCode {
         Command::Convert(command) => convert::run(&command, arguments.verbose),
         Command::Verify(command) => verify::run(&command, plugin, arguments.verbose),
         Command::Explain(command) => explain::run(&command, arguments.verbose),
+        Command::Sign(command) => sign::run(&command, arguments.verbose),
+        Command::LoadSign(command) => load_sign::run(&command, arguments.verbose),
         Command::Store(command) => store::run(&command, arguments.verbose),
+        Command::Imagemaker(command) => imagemaker::run(&command, arguments.verbose),
         Command::Crds(command) => crds::run(&command),
         Command::Probe(command) => probe::run(&command),
         Command::Completions { shell } => {

@@ -11,7 +11,7 @@ crate::tests! {
 }
 
 /// From the innermost layer outwards; a layer may import those before it.
-const LAYERS: [&str; 14] = [
+const LAYERS: [&str; 15] = [
     "domain",
     "signature",
     "source",
@@ -19,6 +19,7 @@ const LAYERS: [&str; 14] = [
     "cluster",
     "server",
     "store",
+    "signing",
     "verify",
     "containers",
     "admission",

@@ -29,6 +29,7 @@ mod pinning;
 mod quickstart;
 mod records;
 mod servers;
+mod signing;
 mod status;
 mod store;
 mod support;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         mirrors::trials(),
         differential_cosign::trials(),
         keyless::trials(),
+        signing::trials(),
         e2e::trials(),
     ];
     support::harness::run(trials.into_iter().flatten().collect())

@@ -18,6 +18,7 @@ crate::tests! {
     check_names_the_object_that_it_cannot_read,
     serve_says_which_file_it_cannot_use,
     store_says_which_file_it_cannot_use,
+    signing_says_what_is_wrong_before_anything_is_done,
     a_time_of_nothing_is_refused,
     demo_refuses_a_folder_with_something_in_it,
     convert_says_what_is_missing_and_leaves_nothing_half_made,
@@ -245,4 +246,33 @@ fn serve_says_which_file_it_cannot_use() {
     let wrong = serve(&["--kubeconfig", kubeconfig, "--tls-cert", POLICY, "--tls-key", POLICY]);
     assert_ended(&wrong, 1, &format!("--tls-cert {POLICY}, --tls-key {POLICY}: the certificate is not PEM"));
     assert_ended(&serve(&["--max-in-flight", "0"]), 64, "expected a number from 1");
+}
+
+fn signing_says_what_is_wrong_before_anything_is_done() {
+    let ran = |arguments: &[&str]| podseal_with(arguments, &[("GNUPGHOME", "/no/such/home")], b"");
+    let sign = |more: &[&str]| ran(&[&["sign", "127.0.0.1:1/a:1"], more].concat());
+    for (more, said) in [
+        (&[][..], "--sign-by <KEY>"),
+        (&["--sign-by", POLICY], &format!("the key file {POLICY}: not an OpenPGP key")),
+        (&["--sign-by", POLICY, "--ca", POLICY], &format!("--ca {POLICY}: the CA is not PEM")),
+        (&["--sign-by", POLICY, "--authfile", "/no/such"], "--authfile /no/such: No such file"),
+        (&["--sign-by", POLICY, "--staging", "/no/such"], "--staging: cannot open the folder /no/such"),
+        (&["--sign-by", POLICY, "--upload", "file:///x"], "--upload file:///x: expected an http or https URL"),
+        (&["--sign-by", POLICY, "--staging", ".", "--extension"], "cannot be used with"),
+        (&["--sign-by", POLICY, "--token-file", POLICY], "--upload <URL>"),
+        (&["--sign-by", POLICY, "--identity", "a b"], "--identity a b: the repository path is malformed"),
+        (&["--sign-by", POLICY, "--timeout", "0s"], "expected a time above 0"),
+        (&["--cosign-key", POLICY], "no private key in PEM form"),
+    ] {
+        assert_ended(&sign(more), 64, said);
+    }
+    let load = |archive: &str, target: &str, arch: &str| {
+        let home = scratch::folder("gnupg");
+        let arguments = ["load-sign", archive, target, "--arch", arch, "--cosign-key", "no-key", "--scratch"];
+        ran(&[&arguments[..], &[home.to_str().unwrap()]].concat())
+    };
+    assert_ended(&load(POLICY, "registry", "amd64"), 64, "begin with the registry's host");
+    assert_ended(&load(POLICY, "registry.local/A", "amd64"), 64, "not a registry with a path");
+    assert_ended(&load(POLICY, "registry.local", "amd 64"), 64, "expected an architecture such as amd64");
+    assert_ended(&load(POLICY, "registry.local", "amd64"), 64, "--cosign-key no-key: No such file");
 }

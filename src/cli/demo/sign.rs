@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::failed;
 use crate::domain::digest::Digest;
+use crate::signing::payload;
 
 /// The form of bundles, which is also the artifact type of the manifests that hold them.
 pub(super) const BUNDLE_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
@@ -47,15 +48,9 @@ impl ImageMaker {
     /// A simple signature, after containers-signature(5): this digest was published under this reference.
     pub(super) fn sign(&self, reference: &str, digest: &Digest) -> Result<Vec<u8>, String> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        let payload = json!({
-            "critical": {
-                "type": "atomic container signature",
-                "image": {"docker-manifest-digest": digest.as_str()},
-                "identity": {"docker-reference": reference},
-            },
-            "optional": {"creator": "podseal demo", "timestamp": now},
-        });
-        self.message(payload.to_string().as_bytes()).map_err(failed("sign with an OpenPGP key"))
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        let payload = payload::write(reference, digest, "podseal demo", now).map_err(failed("write a payload"))?;
+        self.message(&payload).map_err(failed("sign with an OpenPGP key"))
     }
 
     /// One signature around one literal, as `gpg --sign` makes it.

@@ -60,6 +60,34 @@ pub fn holds_secret_key(file: &[u8]) -> bool {
     keyfile::holds_secret_key(file)
 }
 
+/// The algorithm of a key that is to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyAlgorithm {
+    /// RSA.
+    Rsa,
+    /// DSA.
+    Dsa,
+    /// Ed25519.
+    Ed25519,
+}
+
+impl KeyAlgorithm {
+    /// For people.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Rsa => "RSA",
+            Self::Dsa => "DSA",
+            Self::Ed25519 => "Ed25519",
+        }
+    }
+}
+
+/// Until when signatures by a new key of this algorithm and size are accepted, if there is an end; the error says that they
+/// would not be at `now`, and why. To be asked before a key is made that nobody can use.
+pub fn accepted_until(algorithm: KeyAlgorithm, bits: u32, now: SystemTime) -> Result<Option<SystemTime>, String> {
+    validity::check_algorithm(algorithm, bits, now)
+}
+
 /// Content whose signature was verified.
 #[derive(Debug, Clone)]
 pub struct SignedContent {

@@ -18,6 +18,7 @@ use sequoia_openpgp::types::{HashAlgorithm, RevocationStatus};
 use sequoia_openpgp::{Error, Fingerprint, KeyHandle};
 
 use super::super::SignatureError;
+use super::KeyAlgorithm;
 
 /// How far in the future a signature may be dated, for clocks that differ.
 pub(super) const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
@@ -35,6 +36,31 @@ pub(super) fn policy(now: SystemTime) -> StandardPolicy<'static> {
         policy.reject_asymmetric_algo(weak);
     }
     policy
+}
+
+/// Until when signatures by a new key of this algorithm and size are accepted, if there is an end; the error says that they
+/// are not, and why.
+pub(super) fn check_algorithm(
+    algorithm: KeyAlgorithm,
+    bits: u32,
+    now: SystemTime,
+) -> Result<Option<SystemTime>, String> {
+    use AsymmetricAlgorithm as A;
+    let sized = match (algorithm, bits) {
+        (KeyAlgorithm::Rsa, ..2048) => A::RSA1024,
+        (KeyAlgorithm::Rsa, ..3072) => A::RSA2048,
+        (KeyAlgorithm::Rsa, ..4096) => A::RSA3072,
+        (KeyAlgorithm::Rsa, _) => A::RSA4096,
+        (KeyAlgorithm::Dsa, ..2048) => A::DSA1024,
+        (KeyAlgorithm::Dsa, ..3072) => A::DSA2048,
+        (KeyAlgorithm::Dsa, ..4096) => A::DSA3072,
+        (KeyAlgorithm::Dsa, _) => A::DSA4096,
+        (KeyAlgorithm::Ed25519, _) => A::Cv25519,
+    };
+    match policy(now).asymmetric_algo_cutoff(sized) {
+        Some(end) if end <= now => Err(format!("{} of {bits} bits is too weak", algorithm.label())),
+        end => Ok(end),
+    }
 }
 
 /// Checks what the signature packet says about itself: dates, digest algorithm, critical subpackets.

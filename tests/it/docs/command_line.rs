@@ -17,6 +17,7 @@ crate::tests! {
     every_flag_of_verify_and_explain_is_documented,
     every_reason_of_verify_is_documented,
     every_flag_of_store_is_documented_with_its_default,
+    every_flag_of_sign_and_load_sign_is_documented,
     every_metric_is_documented,
     every_fault_is_documented,
     every_reason_is_documented,
@@ -129,6 +130,18 @@ fn every_flag_of_store_is_documented_with_its_default() {
     }
     let documented: BTreeSet<_> = rows.iter().flat_map(|row| named(row)).collect();
     assert!(documented.iter().all(|flag| flags.contains_key(flag)), "{documented:?}");
+}
+
+fn every_flag_of_sign_and_load_sign_is_documented() {
+    let page = read("docs/signing.md");
+    let documented =
+        |heading: &str| -> BTreeSet<String> { rows(section(&page, heading)).into_iter().flat_map(named).collect() };
+    let of_sign = documented("## Signing with podseal");
+    assert_eq!(of_sign, flags("sign").into_keys().collect(), "documented, and existing");
+    let mut of_load_sign = documented("## An archive of images: load-sign");
+    let sign_alone = ["--identity", "--all-platforms", "--again"];
+    of_load_sign.extend(of_sign.into_iter().filter(|flag| !sign_alone.contains(&flag.as_str())));
+    assert_eq!(of_load_sign, flags("load-sign").into_keys().collect(), "documented, and existing");
 }
 
 /// A page with every metric on it.

@@ -10,6 +10,7 @@
 //!   node        a control plane of its own, containerd, kubelet: Pods run, helm  image     built by the Dockerfile
 //!   notary      notary-server and the notary client       proxy     somebody on the way to a server, who lies
 //!   sigstore    Fulcio, Rekor, certificate log, timestamps, identities: cosign signs without keys
+//!   front       nginx before a registry and a podseal store: a registry that keeps signatures
 //!   artifacts   blobs and manifests of any content                         opinions  podseal's answers beside others'
 //! ```
 
@@ -18,6 +19,7 @@
 
 pub mod artifacts;
 pub mod cluster;
+pub mod front;
 pub mod harness;
 pub mod http;
 pub mod image;

@@ -16,6 +16,8 @@ pub enum Need {
     DebianRegistry,
     /// gpg and skopeo.
     Gpg,
+    /// Sequoia's command line.
+    Sq,
     /// cosign and openssl, which makes its odder keys.
     Cosign,
     /// notary-server and the notary client.
@@ -49,6 +51,7 @@ impl Need {
             Self::Registry => &["referrers-registry", "crane"],
             Self::DebianRegistry => &["docker-registry", "crane"],
             Self::Gpg => &["gpg", "gpgconf", "skopeo"],
+            Self::Sq => &["sq"],
             Self::Cosign => &["cosign", "openssl"],
             Self::Notary => &["notary-server", "notary"],
             Self::Containers => &["image-copy"],

@@ -403,3 +403,22 @@ fn e25_a_primary_key_without_stated_purpose_signs_and_one_stated_otherwise_does_
         assert!(error.to_string().contains("not for signing"), "{error}");
     }
 }
+
+#[test]
+fn a_key_that_could_not_verify_is_known_before_it_is_made() {
+    use super::super::{KeyAlgorithm, accepted_until};
+    let day = |text: &str| std::time::SystemTime::from(text.parse::<jiff::Timestamp>().unwrap());
+    let (then, later) = (day("2026-01-01T00:00:00Z"), day("2031-01-01T00:00:00Z"));
+    for (algorithm, bits) in [(KeyAlgorithm::Rsa, 1024), (KeyAlgorithm::Rsa, 2047), (KeyAlgorithm::Dsa, 1024)] {
+        let error = accepted_until(algorithm, bits, then).unwrap_err();
+        assert!(error.contains(&bits.to_string()) && error.ends_with("is too weak"), "{error}");
+    }
+    for (algorithm, bits) in [(KeyAlgorithm::Rsa, 2048), (KeyAlgorithm::Rsa, 4096), (KeyAlgorithm::Ed25519, 0)] {
+        assert_eq!(accepted_until(algorithm, bits, later), Ok(None), "{algorithm:?} {bits}");
+    }
+    for bits in [2048, 3072] {
+        let end = accepted_until(KeyAlgorithm::Dsa, bits, then).unwrap().unwrap();
+        assert!(end > day("2030-01-01T00:00:00Z") && end < later);
+        accepted_until(KeyAlgorithm::Dsa, bits, later).unwrap_err();
+    }
+}

@@ -1,0 +1,191 @@
+//! `podseal imagemaker policy`: what nodes are to ask for, for all makers; or the cluster.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::{Failure, entries};
+use crate::cli::args::imagemaker::PolicyArguments;
+use crate::cli::output::{complain, print};
+use crate::containers::ContainersPolicy;
+use crate::signing::makers::{Maker, Makers};
+
+pub(super) fn run(arguments: &PolicyArguments) -> Result<ExitCode, Failure> {
+    let makers = Makers::read(&arguments.host.dir)?;
+    if makers.list().is_empty() {
+        return Err(Failure::Failed(format!(
+            "{}: no image makers: podseal imagemaker create makes them",
+            arguments.host.dir.display()
+        )));
+    }
+    match &arguments.out {
+        Some(out) => write(out, arguments, &makers)?,
+        None if arguments.entries.apply => entries::apply(makers.list(), &arguments.entries)?,
+        None => print(&entries::yaml(makers.list(), &arguments.entries)?),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// policy.json: a scope for each maker, of which nodes take the longest that covers an image; everything else is rejected.
+fn policy_json(makers: &[Maker], node_keys: &Path) -> Result<String, Failure> {
+    let mut docker = serde_json::Map::new();
+    for maker in makers {
+        let rule = json!([{"type": "signedBy", "keyType": "GPGKeys", "keyPath": node_keys.join(&maker.key_file)}]);
+        for scope in scopes(&maker.path) {
+            docker.insert(scope, rule.clone());
+        }
+    }
+    let policy = json!({"default": [{"type": "reject"}], "transports": {"docker": docker}});
+    let text = format!("{policy:#}\n");
+    // Read as nodes read it: one mistake in it and they pull nothing.
+    ContainersPolicy::parse(text.as_bytes()).map_err(|error| Failure::Failed(format!("policy.json: {error}")))?;
+    Ok(text)
+}
+
+/// Nodes know official images by their whole names alone.
+fn scopes(path: &str) -> Vec<String> {
+    match path.strip_prefix("docker.io/") {
+        Some(name) if !name.contains('/') => vec![path.to_owned(), format!("docker.io/library/{name}")],
+        _ => vec![path.to_owned()],
+    }
+}
+
+/// registries.d: where signatures are read, under both names, the newer and the one that CRI-O before 1.26 knows.
+fn registries_d(makers: &[Maker], staging: Option<&Path>) -> String {
+    let mut text = "# Made by podseal imagemaker policy. It stands in for the file of this name that comes with the packages, because\n\
+                    # default-docker may be in one file only.\n"
+        .to_owned();
+    let stores: Vec<_> = makers.iter().filter_map(|maker| maker.lookaside.as_deref()).collect();
+    // What most of them have.
+    let common = stores.iter().max_by_key(|store| stores.iter().filter(|other| other == store).count()).copied();
+    let section = |indent: &str, store: Option<&str>| {
+        let mut lines = String::new();
+        if let Some(store) = store {
+            let store = Value::from(store);
+            let _ = writeln!(lines, "{indent}lookaside: {store}\n{indent}sigstore: {store}");
+        }
+        if let Some(folder) = staging {
+            let _ =
+                writeln!(lines, "{indent}lookaside-staging: {}", Value::from(format!("file://{}", folder.display())));
+        }
+        lines
+    };
+    let _ = write!(text, "default-docker:\n{}", section("  ", common));
+    let others: Vec<_> = makers.iter().filter(|maker| maker.lookaside.as_deref() != common).collect();
+    if !others.is_empty() {
+        text.push_str("docker:\n");
+    }
+    for maker in others {
+        for scope in scopes(&maker.path) {
+            let _ = write!(text, "  {}:\n{}", Value::from(scope), section("    ", maker.lookaside.as_deref()));
+        }
+    }
+    text
+}
+
+/// Everything appears at once, in a directory that is new or empty, so that no part of it is taken for the whole.
+fn write(out: &Path, arguments: &PolicyArguments, makers: &Makers) -> Result<(), Failure> {
+    let named = |path: &Path, error: &dyn std::fmt::Display| Failure::Failed(format!("{}: {error}", path.display()));
+    let list = makers.list();
+    let staging = arguments.host.dir.join("sigstore/");
+    let policy = policy_json(list, &arguments.node_keys)?;
+    let registries = registries_d(list, arguments.staging.then_some(staging.as_path()));
+    let mut keys = Vec::new();
+    for maker in list {
+        keys.push((maker.key_file.clone(), makers.key_file_of(maker)?));
+    }
+    std::fs::create_dir_all(out).map_err(|e| named(out, &e))?;
+    if std::fs::read_dir(out).map_err(|e| named(out, &e))?.next().is_some() {
+        return Err(named(out, &"not empty: give a new directory"));
+    }
+    let place = out.canonicalize().map_err(|e| named(out, &e))?;
+    let name = place.file_name().unwrap_or_default().to_string_lossy();
+    let beside = place.with_file_name(format!(".{name}.{}", std::process::id()));
+    let done = fill(&beside, &policy, &registries, &keys).and_then(|()| std::fs::rename(&beside, &place));
+    if let Err(error) = done {
+        // What is left behind has a name that nothing reads.
+        let _ = std::fs::remove_dir_all(&beside);
+        return Err(named(out, &error));
+    }
+    print(&format!(
+        "{0}/policy.json and {0}/registries.d/default.yaml belong into /etc/containers of every node, {0}/keys/ into {1}\n",
+        out.display(),
+        arguments.node_keys.display()
+    ));
+    complain(
+        "note: nodes reject every image of another registry, those of the node itself (sandbox, network) included",
+    );
+    Ok(())
+}
+
+fn fill(folder: &Path, policy: &str, registries: &str, keys: &[(String, Vec<u8>)]) -> std::io::Result<()> {
+    std::fs::create_dir(folder)?;
+    std::fs::create_dir(folder.join("registries.d"))?;
+    std::fs::create_dir(folder.join("keys"))?;
+    std::fs::write(folder.join("policy.json"), policy)?;
+    std::fs::write(folder.join("registries.d/default.yaml"), registries)?;
+    keys.iter().try_for_each(|(name, content)| std::fs::write(folder.join("keys").join(name), content))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::registries_d::RegistriesD;
+
+    fn maker(name: &str, path: &str, lookaside: &str) -> Maker {
+        Maker {
+            name: name.to_owned(),
+            path: path.to_owned(),
+            email: String::new(),
+            full_name: String::new(),
+            note: String::new(),
+            key_file: format!("{name}.pgp"),
+            gnupg_home: None,
+            lookaside: Some(lookaside.to_owned()),
+            insecure: false,
+            keys: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn every_maker_has_a_scope_and_the_rest_is_rejected() {
+        let store = "http://sigstore.local:81/sigstore/";
+        let makers = [
+            maker("imklocal", "registry.local", store),
+            maker("immkk8s", "registry.local/k8s-c10f1", store),
+            maker("hub", "docker.io/nginx", store),
+        ];
+        let text = policy_json(&makers, Path::new("/var/sigstore/keys")).unwrap();
+        let policy: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(policy["default"], json!([{"type": "reject"}]));
+        let docker = policy["transports"]["docker"].as_object().unwrap();
+        assert_eq!(docker.len(), 4, "{docker:?}");
+        let key = |scope: &str| docker[scope][0]["keyPath"].as_str().unwrap();
+        assert_eq!(key("registry.local/k8s-c10f1"), "/var/sigstore/keys/immkk8s.pgp");
+        assert_eq!(key("docker.io/library/nginx"), key("docker.io/nginx"));
+    }
+
+    #[test]
+    fn registries_d_has_both_names_and_a_section_for_another_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let common = "http://sigstore.local:81/sigstore/";
+        let makers = [
+            maker("a", "registry.local", common),
+            maker("b", "registry.local/x", common),
+            maker("c", "other.local", "http://other.local/s"),
+        ];
+        let text = registries_d(&makers, Some(Path::new("/var/sigstore/sigstore/")));
+        assert_eq!(
+            text.matches("\n  lookaside: \"http://sigstore.local:81/sigstore/\"\n  sigstore: ").count(),
+            1,
+            "{text}"
+        );
+        assert_eq!(text.matches("lookaside-staging: \"file:///var/sigstore/sigstore/\"").count(), 2, "{text}");
+        assert!(text.contains("  \"other.local\":\n    lookaside: \"http://other.local/s\"\n"), "{text}");
+        std::fs::write(folder.path().join("default.yaml"), &text).unwrap();
+        RegistriesD::load_as_written(folder.path()).unwrap();
+        assert!(!registries_d(&makers[..2], None).contains("docker:\n  \""));
+    }
+}

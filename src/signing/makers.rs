@@ -1,0 +1,205 @@
+//! The image makers of a signing host: who signs for which path, with which keys.
+//!
+//! ```text
+//!   DIR/keys/NAME.pgp        public keys, armored; the key directory that the controller follows
+//!   DIR/sigstore/            signatures
+//!   DIR/imagemakers.json     this registry
+//! ```
+//! Secret keys are in `GnuPG` homes and nowhere below DIR, which web servers serve.
+
+mod files;
+mod period;
+mod record;
+
+pub use files::{lay_out, read_bounded};
+pub use period::Period;
+pub use record::{Maker, MakerKey, State, date};
+
+use std::collections::BTreeSet;
+use std::fs::{File, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use sequoia_openpgp::armor::{Kind, Writer};
+
+use crate::signature::openpgp::{KeyInfo, Keyring};
+
+/// Largest registry, in bytes.
+const MAX_REGISTRY: u64 = 16 << 20;
+/// Largest key file, in bytes, as its readers have it.
+const MAX_KEY_FILE: u64 = 4 << 20;
+/// How long another command may be at work.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The makers of a directory.
+#[derive(Debug)]
+pub struct Makers {
+    directory: PathBuf,
+    list: Vec<Maker>,
+    /// While it is there nobody else changes anything.
+    _lock: Option<File>,
+}
+
+impl Makers {
+    /// Reads the registry; without a file there are none. Nothing can be changed.
+    pub fn read(directory: &Path) -> Result<Self, String> {
+        let list = record::read(&directory.join(record::FILE))?;
+        Ok(Self { directory: directory.to_owned(), list, _lock: None })
+    }
+
+    /// The same to change it: nobody else does until this is dropped.
+    pub fn open(directory: &Path) -> Result<Self, String> {
+        let path = directory.join(".imagemakers.lock");
+        let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(|e| named(&e))?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(named(&"another podseal imagemaker is at work here: wait for its end"));
+                }
+                Err(TryLockError::Error(error)) => return Err(named(&error)),
+            }
+        }
+        Ok(Self { _lock: Some(lock), ..Self::read(directory)? })
+    }
+
+    /// All of them, by name.
+    pub fn list(&self) -> &[Maker] {
+        &self.list
+    }
+
+    /// The one of that name; the error names those there are.
+    pub fn get(&self, name: &str) -> Result<&Maker, String> {
+        self.list.iter().find(|maker| maker.name == name).ok_or_else(|| {
+            let names: Vec<_> = self.list.iter().map(|maker| maker.name.as_str()).collect();
+            let known =
+                if names.is_empty() { "there are none".to_owned() } else { format!("there are {}", names.join(", ")) };
+            format!("{}: no image maker {name:?}; {known}", self.directory.join(record::FILE).display())
+        })
+    }
+
+    /// Says why a maker of this name and path cannot be added, if so.
+    pub fn refuse(&self, name: &str, path: &str) -> Option<String> {
+        for maker in &self.list {
+            if maker.name == name {
+                return Some(format!("there is an image maker {name} already, for {}", maker.path));
+            }
+            if maker.path == path {
+                let way = "no two makers have the same path";
+                return Some(format!("{path} belongs to the image maker {} already: {way}", maker.name));
+            }
+        }
+        self.file_in_the_way(name)
+    }
+
+    fn file_in_the_way(&self, name: &str) -> Option<String> {
+        let path = self.key_file(&format!("{name}.pgp"));
+        std::fs::symlink_metadata(&path).is_ok().then(|| {
+            format!("{} is there already, and no image maker's: take it away or choose another name", path.display())
+        })
+    }
+
+    /// Which maker has this key.
+    pub fn holder(&self, fingerprint: &str) -> Option<&Maker> {
+        self.list.iter().find(|maker| maker.keys.iter().any(|key| key.fingerprint == fingerprint))
+    }
+
+    /// Where a key file lies.
+    pub fn key_file(&self, file: &str) -> PathBuf {
+        self.directory.join(files::KEYS).join(file)
+    }
+
+    /// The bytes of a maker's key file.
+    pub fn key_file_of(&self, maker: &Maker) -> Result<Vec<u8>, String> {
+        read_bounded(&self.key_file(&maker.key_file), MAX_KEY_FILE)
+    }
+
+    /// The certificates in a maker's key file as of `now`.
+    pub fn certificates(&self, maker: &Maker, now: SystemTime) -> Result<Vec<KeyInfo>, String> {
+        Ok(certificates(&maker.key_file, &self.key_file_of(maker)?, now))
+    }
+
+    /// A certificate as the maker's key file holds it, binary; the error says that it does not.
+    pub fn published(&self, maker: &Maker, fingerprint: &str) -> Result<Vec<u8>, String> {
+        let file = self.key_file_of(maker)?;
+        let (keyring, _) = Keyring::from_files([(maker.key_file.as_str(), file.as_slice())]);
+        let bytes = keyring.to_bytes_of(|held| held == fingerprint)?;
+        if bytes.is_empty() { Err(format!("{} does not hold {fingerprint}", maker.key_file)) } else { Ok(bytes) }
+    }
+
+    /// Adds a maker and publishes its key file, which must not be there yet. Either both are done or neither.
+    pub fn add(&mut self, maker: Maker, key_file: &[u8]) -> Result<(), String> {
+        let path = self.key_file(&maker.key_file);
+        files::publish_new(&path, key_file)?;
+        self.list.push(maker);
+        self.list.sort_by(|a, b| a.name.cmp(&b.name));
+        self.save().inspect_err(|_| {
+            // Nobody was told of it yet.
+            let _ = std::fs::remove_file(&path);
+        })
+    }
+
+    /// Publishes a maker's new key file in place of the old one and records its keys. The file must hold nothing but keys
+    /// that are recorded as the maker's: whatever else is in it was put there by somebody for a reason.
+    pub fn update(&mut self, changed: Maker, key_file: &[u8]) -> Result<(), String> {
+        let path = self.key_file(&changed.key_file);
+        self.check_own(&changed, &path)?;
+        let Some(place) = self.list.iter_mut().find(|maker| maker.name == changed.name) else {
+            return Err(format!("no image maker {}", changed.name));
+        };
+        // First what is trusted no longer or newly, then the note of it: publishing again does no harm.
+        files::publish_over(&path, key_file)?;
+        *place = changed;
+        self.save()
+    }
+
+    fn check_own(&self, maker: &Maker, path: &Path) -> Result<(), String> {
+        let Ok(about) = std::fs::symlink_metadata(path) else { return Ok(()) };
+        if !about.is_file() {
+            return Err(format!("{}: not a regular file, and left alone", path.display()));
+        }
+        let held: BTreeSet<_> = certificates(&maker.key_file, &read_bounded(path, MAX_KEY_FILE)?, SystemTime::now())
+            .into_iter()
+            .map(|key| key.fingerprint)
+            .collect();
+        let foreign: Vec<_> =
+            held.into_iter().filter(|print| maker.keys.iter().all(|key| key.fingerprint != *print)).collect();
+        if foreign.is_empty() {
+            return Ok(());
+        }
+        Err(format!(
+            "{} holds keys that are not the maker {}'s ({}), and is left alone: move them to a file of their own",
+            path.display(),
+            maker.name,
+            foreign.join(", ")
+        ))
+    }
+
+    fn save(&self) -> Result<(), String> {
+        files::publish_over(&self.directory.join(record::FILE), record::text(&self.list)?.as_bytes())
+    }
+}
+
+/// The certificates of a key file as of `now`; one that cannot be read is not among them.
+pub fn certificates(file: &str, bytes: &[u8], now: SystemTime) -> Vec<KeyInfo> {
+    Keyring::from_files([(file, bytes)]).0.keys(now)
+}
+
+/// Binary certificates as one armored block.
+pub fn armored(certificates: &[u8]) -> Result<Vec<u8>, String> {
+    let write = || {
+        let mut writer = Writer::new(Vec::new(), Kind::PublicKey)?;
+        writer.write_all(certificates)?;
+        writer.finalize()
+    };
+    write().map_err(|error: std::io::Error| format!("the key file cannot be written: {error}"))
+}
+
+#[cfg(test)]
+mod tests;

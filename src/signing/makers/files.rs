@@ -1,0 +1,93 @@
+//! Files that others read at any time: they are there whole or not at all.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// The key directory.
+pub(super) const KEYS: &str = "keys";
+/// Readable by everybody: public keys, and who has them.
+const FILE_MODE: u32 = 0o644;
+
+/// Makes the directories of a signing host as far as they are not there: the one itself for its owner to write, keys and
+/// signatures also for its group. What is there stays as it is.
+pub fn lay_out(directory: &Path) -> Result<(), String> {
+    for (path, mode) in
+        [(directory.to_owned(), 0o755), (directory.join(KEYS), 0o775), (directory.join("sigstore"), 0o775)]
+    {
+        let named = |error: std::io::Error| format!("{}: {error}", path.display());
+        if path.is_dir() {
+            continue;
+        }
+        fs::create_dir_all(&path).map_err(named)?;
+        // Whatever the umask is.
+        fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(named)?;
+    }
+    Ok(())
+}
+
+/// A regular file of bounded size.
+pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
+    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    // Anything else, such as a named pipe, could block for ever.
+    if !fs::metadata(path).map_err(|e| named(&e))?.is_file() {
+        return Err(named(&"not a regular file"));
+    }
+    let mut content = Vec::new();
+    let file = File::open(path).map_err(|e| named(&e))?;
+    file.take(limit + 1).read_to_end(&mut content).map_err(|e| named(&e))?;
+    if content.len() as u64 > limit {
+        return Err(named(&format_args!("larger than {limit} bytes")));
+    }
+    Ok(content)
+}
+
+/// Writes a file that must not be there yet.
+pub(super) fn publish_new(path: &Path, content: &[u8]) -> Result<(), String> {
+    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let beside = write_beside(path, content)?;
+    // A link, unlike a rename, takes no other file's place.
+    let linked = fs::hard_link(&beside, path);
+    let _ = fs::remove_file(&beside);
+    match linked {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            Err(named(&"there is such a file already, and it is left alone"))
+        }
+        other => other.and_then(|()| sync_folder(path)).map_err(|e| named(&e)),
+    }
+}
+
+/// Writes a file in the place of the one that may be there.
+pub(super) fn publish_over(path: &Path, content: &[u8]) -> Result<(), String> {
+    let named = |error: std::io::Error| format!("{}: {error}", path.display());
+    let beside = write_beside(path, content)?;
+    let moved = fs::rename(&beside, path);
+    if moved.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    moved.and_then(|()| sync_folder(path)).map_err(named)
+}
+
+/// The content on disk under a name that no reader of keys takes for a key file.
+fn write_beside(path: &Path, content: &[u8]) -> Result<PathBuf, String> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let named = |error: std::io::Error| format!("{}: {error}", beside.display());
+    // Left behind by a run that was killed, under the same number.
+    let _ = fs::remove_file(&beside);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&beside).map_err(named)?;
+    let written = file
+        .set_permissions(Permissions::from_mode(FILE_MODE))
+        .and_then(|()| file.write_all(content))
+        .and_then(|()| file.sync_all());
+    if let Err(error) = written {
+        let _ = fs::remove_file(&beside);
+        return Err(named(error));
+    }
+    Ok(beside)
+}
+
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}

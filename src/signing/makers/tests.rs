@@ -1,0 +1,134 @@
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+fn maker(name: &str, path: &str) -> Maker {
+    Maker {
+        name: name.to_owned(),
+        path: path.to_owned(),
+        email: format!("{name}@registry.local"),
+        full_name: "Image Maker".to_owned(),
+        note: String::new(),
+        key_file: format!("{name}.pgp"),
+        gnupg_home: None,
+        lookaside: None,
+        insecure: false,
+        keys: vec![MakerKey::active(&"A".repeat(40), SystemTime::UNIX_EPOCH)],
+    }
+}
+
+fn host() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    lay_out(&folder.path().join("sig")).unwrap();
+    folder
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn a_maker_is_recorded_with_its_key_file_and_found_again() {
+    let host = host();
+    let directory = host.path().join("sig");
+    let mut makers = Makers::open(&directory).unwrap();
+    makers.add(maker("imklocal", "registry.local"), b"key").unwrap();
+    makers.add(maker("immkk8s", "registry.local/k8s-c10f1"), b"key").unwrap();
+    let again = Makers::read(&directory).unwrap();
+    assert_eq!(again.list(), [maker("imklocal", "registry.local"), maker("immkk8s", "registry.local/k8s-c10f1")]);
+    assert_eq!(std::fs::read(directory.join("keys/immkk8s.pgp")).unwrap(), b"key");
+    for (path, wanted) in
+        [("", 0o755), ("keys", 0o775), ("sigstore", 0o775), ("keys/immkk8s.pgp", 0o644), ("imagemakers.json", 0o644)]
+    {
+        assert_eq!(mode(&directory.join(path)), wanted, "{path}");
+    }
+    let left: Vec<_> = std::fs::read_dir(directory.join("keys")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+}
+
+#[test]
+fn names_paths_and_files_that_are_taken_are_refused_with_who_has_them() {
+    let host = host();
+    let directory = host.path().join("sig");
+    let mut makers = Makers::open(&directory).unwrap();
+    makers.add(maker("imklocal", "registry.local"), b"key").unwrap();
+    std::fs::write(directory.join("keys/other.pgp"), "somebody's").unwrap();
+    for (name, path, said) in [
+        ("imklocal", "registry.local/x", "there is an image maker imklocal already, for registry.local"),
+        ("new", "registry.local", "registry.local belongs to the image maker imklocal already"),
+        ("other", "registry.local/x", "other.pgp is there already, and no image maker's"),
+    ] {
+        let refused = makers.refuse(name, path).unwrap();
+        assert!(refused.contains(said), "{refused}");
+    }
+    assert_eq!(makers.refuse("new", "registry.local/x"), None);
+    let error = makers.add(maker("other", "registry.local/x"), b"key").unwrap_err();
+    assert!(error.contains("left alone"), "{error}");
+    assert_eq!(std::fs::read(directory.join("keys/other.pgp")).unwrap(), b"somebody's");
+    assert!(makers.get("nobody").unwrap_err().contains("there are imklocal"));
+}
+
+#[test]
+fn what_cannot_be_recorded_is_not_published() {
+    let host = host();
+    let directory = host.path().join("sig");
+    let mut makers = Makers::open(&directory).unwrap();
+    // A folder in the registry's place cannot be replaced by a file.
+    std::fs::create_dir(directory.join("imagemakers.json")).unwrap();
+    makers.add(maker("imklocal", "registry.local"), b"key").unwrap_err();
+    assert!(!directory.join("keys/imklocal.pgp").exists());
+}
+
+#[test]
+fn a_key_file_with_foreign_keys_or_behind_a_link_is_left_alone() {
+    let host = host();
+    let directory = host.path().join("sig");
+    let mut makers = Makers::open(&directory).unwrap();
+    makers.add(maker("imklocal", "registry.local"), b"key").unwrap();
+    let path = directory.join("keys/imklocal.pgp");
+    let (foreign, _) =
+        sequoia_openpgp::cert::CertBuilder::general_purpose(Some("other@registry.local")).generate().unwrap();
+    let bytes = sequoia_openpgp::serialize::SerializeInto::to_vec(&foreign).unwrap();
+    std::fs::write(&path, &bytes).unwrap();
+    let error = makers.update(maker("imklocal", "registry.local"), b"new").unwrap_err();
+    assert!(error.contains(&foreign.fingerprint().to_hex()) && error.contains("left alone"), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    // Damaged, as in "echo aaa": there is nothing in it to lose.
+    std::fs::write(&path, "aaa\n").unwrap();
+    makers.update(maker("imklocal", "registry.local"), b"new").unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"new");
+    std::fs::rename(&path, directory.join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink("../elsewhere", &path).unwrap();
+    assert!(makers.update(maker("imklocal", "registry.local"), b"newer").unwrap_err().contains("not a regular file"));
+}
+
+#[test]
+fn a_damaged_registry_is_an_error_and_never_none() {
+    let host = host();
+    let directory = host.path().join("sig");
+    for text in [
+        "",
+        "{",
+        "[]",
+        "{\"version\":1}",
+        "{\"version\":2,\"makers\":[]}",
+        "{\"version\":1,\"makers\":[{}]}",
+        "{\"version\":1,\"makers\":[{\"name\":\"a\",\"path\":\"b\",\"email\":\"c\",\"keyFile\":\"d\",\"keys\":[],\"x\":1}]}",
+    ] {
+        std::fs::write(directory.join("imagemakers.json"), text).unwrap();
+        let error = Makers::read(&directory).unwrap_err();
+        assert!(error.contains("imagemakers.json: "), "{text}: {error}");
+    }
+    std::fs::remove_file(directory.join("imagemakers.json")).unwrap();
+    assert!(Makers::read(&directory).unwrap().list().is_empty());
+}
+
+#[test]
+fn directories_that_are_there_keep_their_modes() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("sig");
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o700)).unwrap();
+    lay_out(&directory).unwrap();
+    assert_eq!((mode(&directory), mode(&directory.join("keys"))), (0o700, 0o775));
+}
