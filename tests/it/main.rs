@@ -19,6 +19,7 @@ mod differential_cosign;
 mod differential_gpg;
 mod docs;
 mod e2e;
+mod imagemaker;
 mod keyless;
 mod keys;
 mod layering;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         status::trials(),
         negatives::trials(),
         keys::trials(),
+        imagemaker::trials(),
         notary::trials(),
         controller::trials(),
         pinning::trials(),

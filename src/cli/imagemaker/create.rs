@@ -93,7 +93,7 @@ fn check(plan: &Plan, registry: &Makers, gnupg: &Gnupg) -> Result<(), Failure> {
         let keys = gnupg.secret_keys()?;
         if let Some(key) = keys.iter().find(|key| key.is_usable() && key.is_named(email)) {
             return Err(Failure::Failed(format!(
-                "{} holds a key for {email} already ({}): take it with --key-type existing --key {0}, or give another \
+                "{0} holds a key for {email} already ({1}): take it with --key-type existing --key {1}, or give another \
                  --email",
                 gnupg.place(),
                 key.fingerprint

@@ -16,6 +16,8 @@ pub enum Need {
     DebianRegistry,
     /// gpg and skopeo.
     Gpg,
+    /// A terminal to type at.
+    Terminal,
     /// cosign and openssl, which makes its odder keys.
     Cosign,
     /// notary-server and the notary client.
@@ -47,6 +49,7 @@ impl Need {
             Self::Registry => &["referrers-registry", "crane"],
             Self::DebianRegistry => &["docker-registry", "crane"],
             Self::Gpg => &["gpg", "gpgconf", "skopeo"],
+            Self::Terminal => &["script"],
             Self::Cosign => &["cosign", "openssl"],
             Self::Notary => &["notary-server", "notary"],
             Self::Containers => &["image-copy"],
