@@ -1,6 +1,6 @@
 //! What is to be made: from flags, and at a terminal from answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use super::prompt::Terminal;
@@ -48,13 +48,13 @@ pub(super) fn wanted(arguments: &[MakerArgument]) -> Result<Vec<(String, String)
         [one] => vec![one.clone().only()],
         several => several.to_vec(),
     };
-    let (mut names, mut paths) = (BTreeMap::new(), BTreeMap::new());
+    let (mut names, mut paths) = (BTreeSet::new(), BTreeMap::new());
     let mut wanted = Vec::with_capacity(all.len());
     for maker in all {
         let Some(path) = maker.path else {
             return usage(format!("{0}: of several makers each needs a path: {0}@REGISTRY[/PATH]", maker.name));
         };
-        if names.insert(maker.name.clone(), ()).is_some() {
+        if !names.insert(maker.name.clone()) {
             return usage(format!("the maker {} is named twice", maker.name));
         }
         if let Some(other) = paths.insert(path.clone(), maker.name.clone()) {

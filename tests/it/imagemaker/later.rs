@@ -24,7 +24,7 @@ const NEW: [&str; 5] = ["--key-type", "ed25519", "--expires", "1y", "--no-passph
 fn a_passphrase_is_changed_for_the_right_one_alone() {
     let host = Host::new();
     host.create(&["a@localhost"]).succeeded();
-    let (one, two) = (host.passphrase("one"), host.passphrase("two words"));
+    let (one, two) = (Host::passphrase("one"), Host::passphrase("two words"));
     let passwd = |old: &str, new: &str| {
         host.forget();
         host.run(&["passwd", "a", "--passphrase-file", old, "--new-passphrase-file", new])
@@ -112,7 +112,7 @@ fn jiff(time: SystemTime) -> String {
 
 fn a_rotation_that_fails_leaves_the_key_file_as_it_was() {
     let host = Host::new();
-    let (right, wrong) = (host.passphrase("one"), host.passphrase("two"));
+    let (right, wrong) = (Host::passphrase("one"), Host::passphrase("two"));
     let mut flags = super::world::PLAIN.to_vec();
     flags[6] = "--passphrase-file";
     flags.insert(7, &right);

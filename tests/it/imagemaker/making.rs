@@ -158,7 +158,7 @@ fn an_existing_key_is_taken_by_fingerprint_or_address_and_not_made_anew() {
 
 fn a_key_with_a_passphrase_signs_with_it_alone() {
     let host = Host::new();
-    let (right, wrong) = (host.passphrase("correct horse"), host.passphrase("battery staple"));
+    let (right, wrong) = (Host::passphrase("correct horse"), Host::passphrase("battery staple"));
     let flags =
         ["--key-type", "ed25519", "--expires", "1y", "--full-name", "Image Maker", "--lookaside=http://localhost/"];
     host.run(&[&["create", "a@localhost", "--passphrase-file", &right], &flags[..]].concat()).succeeded();

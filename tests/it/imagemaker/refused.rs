@@ -127,7 +127,7 @@ fn names_that_do_not_lead_to_this_host_are_refused_without_force() {
 fn a_passphrase_file_that_others_may_read_is_refused() {
     use std::os::unix::fs::PermissionsExt as _;
     let host = Host::new();
-    let file = host.passphrase("correct horse");
+    let file = Host::passphrase("correct horse");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
     let mut flags = PLAIN.to_vec();
     flags[6] = "--passphrase-file";

@@ -117,7 +117,7 @@ fn a_broken_off_passphrase_makes_nothing() {
 
 fn a_passphrase_is_changed_at_the_terminal() {
     let host = Host::new();
-    let first = host.passphrase("first");
+    let first = Host::passphrase("first");
     let flags = ["--full-name", "Image Maker", "--key-type", "ed25519", "--expires", "0", STORE];
     host.run(&[&["create", "a@localhost", "--passphrase-file", &first], &flags[..]].concat()).succeeded();
     host.forget();
@@ -127,7 +127,7 @@ fn a_passphrase_is_changed_at_the_terminal() {
     assert!(!ran.stdout.contains("second"), "{ran}");
     host.forget();
     let mut command = host.gpg.command("gpg");
-    let second = host.passphrase("second");
+    let second = Host::passphrase("second");
     command.args(["--batch", "--pinentry-mode", "loopback", "--passphrase-file", &second, "--sign"]);
     tools::run_with(&mut command, b"content").succeeded();
 }

@@ -106,7 +106,7 @@ impl Host {
     }
 
     /// A file that nobody else may read, with a passphrase in it.
-    pub fn passphrase(&self, text: &str) -> String {
+    pub fn passphrase(text: &str) -> String {
         let file = scratch::folder("passphrase").join("file");
         std::fs::write(&file, format!("{text}\n")).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
