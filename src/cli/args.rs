@@ -1,5 +1,8 @@
 //! Arguments as typed.
 
+pub(super) mod load_sign;
+pub(super) mod sign;
+mod store;
 pub(super) mod imagemaker;
 
 use std::net::{IpAddr, SocketAddr};
@@ -13,6 +16,8 @@ use ipnet::IpNet;
 use crate::admission::{Enforcement, Templates};
 use crate::controller::keys::KeyUrl;
 use crate::domain::platform::Platform;
+
+pub(super) use self::store::StoreCommand;
 
 /// Lets only images with a trusted signature run.
 #[derive(Debug, Parser)]
@@ -43,6 +48,15 @@ pub(super) enum Command {
     /// Make policies of a containers-policy.json, or the nodes' configuration of policies
     #[command(after_help = CONVERT_HELP)]
     Convert(ConvertCommand),
+    /// Sign images in a registry, so that nodes and podseal accept them
+    #[command(after_help = sign::SIGN_HELP)]
+    Sign(Box<sign::SignCommand>),
+    /// Push the images of an archive into a registry, and sign each
+    #[command(after_help = load_sign::LOAD_SIGN_HELP)]
+    LoadSign(Box<load_sign::LoadSignCommand>),
+    /// Serve public keys and signatures of images, and take in signatures
+    #[command(after_help = store::HELP)]
+    Store(Box<StoreCommand>),
     /// Make the keys of those who sign images, and the policies that ask for them; renew and revoke them
     Imagemaker(imagemaker::ImagemakerCommand),
     /// Print the custom resource definitions

@@ -8,9 +8,12 @@ mod demo;
 mod documents;
 mod imagemaker;
 mod keys;
+mod load_sign;
 mod output;
 mod probe;
 mod serve;
+mod sign;
+mod store;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -40,6 +43,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Demo(command) => demo::run(&command, arguments.verbose),
         Command::Keys(command) => keys::run(&command, arguments.verbose),
         Command::Convert(command) => convert::run(&command, arguments.verbose),
+        Command::Sign(command) => sign::run(&command, arguments.verbose),
+        Command::LoadSign(command) => load_sign::run(&command, arguments.verbose),
+        Command::Store(command) => store::run(&command, arguments.verbose),
         Command::Imagemaker(command) => imagemaker::run(&command, arguments.verbose),
         Command::Crds(command) => crds::run(&command),
         Command::Probe(command) => probe::run(&command),

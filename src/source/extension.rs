@@ -12,6 +12,8 @@
 //! Deviation: there, one entry whose content is no base64 spoils the whole answer. Here it spoils itself alone, because
 //! whoever may add a signature could otherwise take away all others.
 
+mod put;
+
 use std::fmt;
 use std::time::Duration;
 

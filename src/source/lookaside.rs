@@ -4,6 +4,7 @@
 //! it is accepted there is for the signed identity to say. Stores get the registry's TLS settings and address rules and
 //! never a credential. Format: containers/image `docs/signature-protocols.md`.
 
+mod put;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use tokio::io::AsyncReadExt;
 use tokio::time::timeout_at;
 use url::Url;
 
+pub use self::put::{Put, StoreWriter};
 use super::UpstreamKind;
 use super::access::Access;
 use super::http::{Home, Request};
@@ -59,6 +61,11 @@ impl StoreUrl {
             _ => return Err("a signature store must be an http, https or file URL with an absolute path".to_owned()),
         }
         Ok(Self(url))
+    }
+
+    /// The folder, of a `file:` URL.
+    pub fn folder(&self) -> Option<PathBuf> {
+        self.0.to_file_path().ok().filter(|_| self.0.scheme() == "file")
     }
 
     /// The URL of one signature. Path and digest are validated types, so they add components and never climb.
@@ -109,6 +116,7 @@ impl Upstream {
             authorization: None,
             credential: [0; 32],
             form: None,
+            content: None,
             limit: MAX_SIGNATURE,
         };
         let home = home(store, repository, &subject, access);

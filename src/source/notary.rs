@@ -133,8 +133,16 @@ impl Upstream {
         let url = source.file(file);
         let url = url.ok_or_else(|| home.fault(FaultKind::Configuration, "a name that cannot be part of a request"))?;
         let credential = [0; 32];
-        let request =
-            Request { method: Method::GET, url, accept: None, authorization: None, credential, form: None, limit };
+        let request = Request {
+            method: Method::GET,
+            url,
+            accept: None,
+            authorization: None,
+            credential,
+            form: None,
+            content: None,
+            limit,
+        };
         let resource = Resource { repository: &source.account, name: &source.gun };
         let answer = if home.plain {
             // In the clear: anybody on the way would read them, and `insecure` is said of the registry.

@@ -7,7 +7,8 @@
 //!   registry.example.com:5000/team:            # an image, a repository, a path above it, a host, *.domain
 //!     lookaside: https://sigstore.example.com  # `sigstore` is the older name; lookaside wins
 //! ```
-//! Keys for writing signatures (`lookaside-staging`, `sigstore-staging`) and keys nobody knows are ignored.
+//! Where signatures are written to (`lookaside-staging`, `sigstore-staging`) is for those who sign alone, and keys nobody
+//! knows are ignored.
 //! `use-sigstore-attachments` is read for those who judge by containers-policy.json, and means nothing to policies. A scope may be configured once in the whole directory. Search order, as in the `docker` transport of
 //! containers/image: `name:tag` or `name@digest`, the name, each path above it, the host with port, `*.` domains from the
 //! longest to the shortest without port, `default-docker`; a section is passed over for what it does not say. Other than there,
@@ -52,6 +53,8 @@ pub struct RegistriesD {
 struct Said {
     store: Option<StoreUrl>,
     attachments: Option<bool>,
+    /// Where signatures are written to, as written: only who signs is to be told that it is unusable.
+    staging: Option<Box<str>>,
 }
 
 /// One file.
@@ -67,6 +70,10 @@ struct Section {
     lookaside: Option<String>,
     #[serde(alias = "Sigstore", alias = "SIGSTORE")]
     sigstore: Option<String>,
+    #[serde(rename = "lookaside-staging", alias = "Lookaside-Staging", alias = "LOOKASIDE-STAGING")]
+    lookaside_staging: Option<String>,
+    #[serde(rename = "sigstore-staging", alias = "Sigstore-Staging", alias = "SIGSTORE-STAGING")]
+    sigstore_staging: Option<String>,
     #[serde(
         rename = "use-sigstore-attachments",
         alias = "Use-Sigstore-Attachments",
@@ -130,6 +137,12 @@ impl Section {
     fn store(&self) -> Option<&str> {
         [&self.lookaside, &self.sigstore].into_iter().flatten().map(String::as_str).find(|text| !text.is_empty())
     }
+
+    /// The store to write to: that of its own, else the one to read from, as containers/image has it.
+    fn staging(&self) -> Option<&str> {
+        let own = [&self.lookaside_staging, &self.sigstore_staging].into_iter().flatten().map(String::as_str);
+        own.into_iter().find(|text| !text.is_empty()).or_else(|| self.store())
+    }
 }
 
 impl RegistriesD {
@@ -172,6 +185,20 @@ impl RegistriesD {
     /// The store configured for the image, if one is. An image with tag and digest is looked up by its digest.
     pub fn lookaside(&self, image: &ImageRef) -> Option<&StoreUrl> {
         self.find(&Names::of(image), |said| said.store.as_ref())
+    }
+
+    /// The folder into which signatures of the image are written, if one is configured. The error says why what is
+    /// configured cannot be written to.
+    pub fn staging(&self, image: &ImageRef) -> Result<Option<PathBuf>, String> {
+        let Some(text) = self.find(&Names::of(image), |said| said.staging.as_ref()) else { return Ok(None) };
+        let url = StoreUrl::from_administrator(text).map_err(|why| format!("registries.d, for {image}: {why}"))?;
+        match url.folder() {
+            Some(folder) => Ok(Some(folder)),
+            None => Err(format!(
+                "registries.d, for {image}: nothing can be written to {url}: configure lookaside-staging: file:///FOLDER \
+                 beside it, or give --staging FOLDER or --upload URL"
+            )),
+        }
     }
 
     /// Whether sigstore signatures beside the image are looked at by those who judge by containers-policy.json.
@@ -303,7 +330,7 @@ impl Loader {
                 Entry::Vacant(vacant) => vacant.insert(file.to_owned()),
             };
             let said = said(&name, &section.unwrap_or_default(), file)?;
-            if said.store.is_none() && said.attachments.is_none() {
+            if said.store.is_none() && said.attachments.is_none() && said.staging.is_none() {
                 continue;
             }
             match scope.strip_prefix("*.") {
@@ -322,7 +349,7 @@ fn twice(name: &str, first: &Path, second: &Path) -> String {
 fn said(name: &str, section: &Section, file: &Path) -> Result<Said, String> {
     let store = section.store().map(StoreUrl::from_administrator).transpose();
     let store = store.map_err(|why| format!("{}: {name}: {why}", file.display()))?;
-    Ok(Said { store, attachments: section.attachments })
+    Ok(Said { store, attachments: section.attachments, staging: section.staging().map(Into::into) })
 }
 
 /// Hosts have no case, and images' are in lower case when they are looked up.

@@ -220,9 +220,10 @@ fn write_reply<S: Write>(stream: &mut S, seen: &Seen, reply: Reply) -> Option<()
     };
     match reply {
         Reply::Http { status, headers, body } => {
-            let body = if seen.method == "HEAD" { Vec::new() } else { body };
             let mut bytes = head(status, &headers, &format!("content-length: {}", body.len())).into_bytes();
-            bytes.extend(body);
+            if seen.method != "HEAD" {
+                bytes.extend(body);
+            }
             stream.write_all(&bytes).ok()?;
             stream.flush().ok()
         }

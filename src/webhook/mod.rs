@@ -1,7 +1,7 @@
-//! HTTP and TLS around admission: what the API server, the kubelet and Prometheus talk to.
+//! HTTP around admission: what the API server, the kubelet and Prometheus talk to.
 //!
 //! ```text
-//! TCP → TLS (tls) → HTTP/1.1 or HTTP/2 (serve, connection) → router → body (body) → review → answer
+//! TCP → TLS → HTTP/1.1 or HTTP/2 (all in crate::server) → router → body → review → answer
 //! ```
 //!
 //! | path | method | listener |
@@ -13,15 +13,9 @@
 //! handshake, their first request and their idleness, streams and headers per connection, and the time of a drain.
 //! Nothing that goes wrong here lets an image run: the API server is told so with a denial or an HTTP error.
 
-mod body;
 mod budget;
-mod connection;
-mod load;
 mod review;
 mod router;
-mod serve;
-pub mod tls;
-pub mod validity;
 
 #[cfg(test)]
 mod tests;
@@ -37,10 +31,9 @@ use crate::admission::{Admission, Answer, Question};
 use crate::telemetry::Metrics;
 
 pub use self::budget::{Budget, parse_go_duration};
-use self::router::{bare_probes, with_farewell};
 pub use self::router::{probes, router};
-pub use self::serve::{Routes, Timing, serve};
-pub use self::tls::Tls;
+use crate::server::load;
+pub use crate::server::{Gate, Routes, Timing, Tls, serve, tls};
 
 /// What judges reviews. [`Admission`] does; the tests put failing ones in its place, which the real one must not be
 /// able to be made into. Dispatched statically.
@@ -84,9 +77,6 @@ impl Reviewer for Admission {
         self.ready()
     }
 }
-
-/// What must be so before this process is ready: `Ok`, or what is missing.
-pub type Gate = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// How much one process takes on.
 #[derive(Debug, Clone)]
@@ -146,6 +136,11 @@ impl<R: Reviewer> App<R> {
     fn behind(gate: Option<Gate>, reviewer: R, metrics: Arc<Metrics>, limits: Limits) -> Self {
         let load = Arc::new(load::Load::new(limits.in_flight, limits.bodies));
         Self(Arc::new(Inner { reviewer, metrics, limits, load, draining: Arc::default(), gate }))
+    }
+
+    /// What the listeners answer: reviews over TLS to those whom a client CA knows, and probes to everybody.
+    pub fn routes(&self) -> Routes {
+        Routes::new(router(self), probes(self), Arc::clone(&self.0.draining))
     }
 
     /// `Ok` when reviews can be answered and the process is not about to end, else what is missing.

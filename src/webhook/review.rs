@@ -14,9 +14,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt as _;
 
-use super::load::{Held, Slot};
 use super::{App, Reviewer};
 use crate::admission::{Answer, Question};
+use crate::server::load::{Held, Slot};
 
 /// Answers about a Pod or a template within `budget`, and `margin` at the most beyond it.
 pub(super) async fn answer<R: Reviewer>(

@@ -1,29 +1,25 @@
 //! Paths, methods, media types and statuses.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::post;
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode, Version};
 
-use super::body::{self, BodyError};
 use super::budget::Budget;
-use super::load::{Held, Slot};
-use super::{App, Gate, Reviewer, review};
+use super::{App, Reviewer, review};
 use crate::admission::{Answer, Question};
-use crate::telemetry::{Metrics, metrics};
+use crate::server::body::{self, BodyError};
+use crate::server::load::{Held, Slot};
+use crate::server::{build, last_of_connection, probe_routes, text};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-const METRICS: HeaderValue = HeaderValue::from_static(metrics::CONTENT_TYPE);
 
 /// Everything: reviews and probes.
 pub fn router<R: Reviewer>(app: &App<R>) -> Router {
@@ -31,7 +27,7 @@ pub fn router<R: Reviewer>(app: &App<R>) -> Router {
         .route("/validate", post(async |app, request| answer::<R>(app, Question::Verdict, request).await))
         .route("/mutate", post(async |app, request| answer::<R>(app, Question::Pins, request).await))
         .route("/validate-policy", post(validate_policy::<R>))
-        .merge(probe_routes())
+        .merge(probes_of(app))
         .fallback(async || text(StatusCode::NOT_FOUND, "no such path\n"))
         .with_state(app.clone())
 }
@@ -45,29 +41,17 @@ pub fn probes<R: Reviewer>(app: &App<R>) -> Router {
         .route("/validate", post(refused))
         .route("/mutate", post(refused))
         .route("/validate-policy", post(refused))
-        .merge(probe_routes())
+        .merge(probes_of(app))
         .fallback(async || text(StatusCode::NOT_FOUND, "no such path\n"))
         .with_state(app.clone())
 }
 
-/// What a process without reviews answers: health, readiness by `gate` until it is about to end, metrics.
-pub(super) fn bare_probes(gate: Gate, metrics: Arc<Metrics>, draining: Arc<AtomicBool>) -> Router {
-    let ready = move || {
-        let state = if draining.load(Ordering::Acquire) { Err("shutting down".to_owned()) } else { gate() };
-        readiness(state)
+fn probes_of<R: Reviewer>(app: &App<R>) -> Router<App<R>> {
+    let ready = {
+        let app = app.clone();
+        move || app.ready()
     };
-    Router::new()
-        .route("/healthz", get(async || text(StatusCode::OK, "ok\n")))
-        .route("/readyz", get(async move || ready()))
-        .route("/metrics", get(async move || build(StatusCode::OK, METRICS, metrics.encode())))
-        .fallback(async || text(StatusCode::NOT_FOUND, "no such path\n"))
-}
-
-fn probe_routes<R: Reviewer>() -> Router<App<R>> {
-    Router::new()
-        .route("/healthz", get(async || text(StatusCode::OK, "ok\n")))
-        .route("/readyz", get(readyz::<R>))
-        .route("/metrics", get(metrics::<R>))
+    probe_routes(ready, Arc::clone(&app.0.metrics))
 }
 
 async fn answer<R: Reviewer>(State(app): State<App<R>>, question: Question, request: Request) -> Response {
@@ -128,59 +112,8 @@ fn refuse_body(error: BodyError, version: Version) -> Response {
     last_of_connection(text(error.status(), format!("{error}\n")), version)
 }
 
-/// Tells the client that this answer is the last on its connection. HTTP/2 has frames of its own for it.
-fn last_of_connection(mut response: Response, version: Version) -> Response {
-    if version < Version::HTTP_2 {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
-}
-
-/// The same routes, but that while the process is about to end each answer is the last on its connection.
-///
-/// API servers ask webhooks by HTTP/1.1, and do not ask again when a connection that they have just sent a review on is
-/// closed: the review fails. So it is the answer that ends a connection, not the end of the drain, which finds only those
-/// that nobody has used for as long as the drain was delayed.
-pub(super) fn with_farewell(routes: Router, draining: &Arc<AtomicBool>) -> Router {
-    let draining = Arc::clone(draining);
-    routes.layer(middleware::from_fn(move |request: Request, next: Next| {
-        let draining = Arc::clone(&draining);
-        async move {
-            let version = request.version();
-            let response = next.run(request).await;
-            if draining.load(Ordering::Acquire) { last_of_connection(response, version) } else { response }
-        }
-    }))
-}
-
-async fn readyz<R: Reviewer>(State(app): State<App<R>>) -> Response {
-    readiness(app.ready())
-}
-
-fn readiness(state: Result<(), String>) -> Response {
-    match state {
-        Ok(()) => text(StatusCode::OK, "ok\n"),
-        Err(missing) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {missing}\n")),
-    }
-}
-
-async fn metrics<R: Reviewer>(State(app): State<App<R>>) -> Response {
-    build(StatusCode::OK, METRICS, app.0.metrics.encode())
-}
-
 fn respond(answer: Answer) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let media_type = if status == StatusCode::OK { JSON } else { TEXT };
     build(status, media_type, answer.body)
-}
-
-fn text(status: StatusCode, text: impl Into<Body>) -> Response {
-    build(status, TEXT, text)
-}
-
-fn build(status: StatusCode, media_type: HeaderValue, body: impl Into<Body>) -> Response {
-    let mut response = Response::new(body.into());
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, media_type);
-    response
 }

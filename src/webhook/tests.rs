@@ -161,7 +161,7 @@ async fn start(limits: Limits, timing: Timing, pem: Option<Pem>, ca: Ca) -> Runn
     let shutdown = async move {
         let _ = stopped.await;
     };
-    let server = tokio::spawn(serve(listener, tls.clone(), Routes::new(&app), timing, shutdown));
+    let server = tokio::spawn(serve(listener, tls.clone(), app.routes(), timing, shutdown));
     Running { address, metrics, tls, ca, puppet: notes, stop, server }
 }
 

@@ -10,13 +10,15 @@ crate::tests! {
 }
 
 /// From the innermost layer outwards; a layer may import those before it.
-const LAYERS: [&str; 12] = [
+const LAYERS: [&str; 14] = [
     "domain",
     "signature",
     "source",
-    "signing",
     "api",
     "cluster",
+    "server",
+    "store",
+    "signing",
     "verify",
     "containers",
     "admission",

@@ -29,6 +29,7 @@ mod notary;
 mod pinning;
 mod quickstart;
 mod servers;
+mod signing;
 mod status;
 mod support;
 mod usage;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         mirrors::trials(),
         differential_cosign::trials(),
         keyless::trials(),
+        signing::trials(),
         e2e::trials(),
     ];
     support::harness::run(trials.into_iter().flatten().collect())

@@ -6,7 +6,7 @@
 set -euo pipefail
 
 debian_packages=(
-  ca-certificates docker-registry gnupg nginx-light notary openssl skopeo wrk
+  ca-certificates docker-registry gnupg nginx-light notary openssl skopeo sq wrk
   buildah containernetworking-plugins debootstrap iproute2 iptables runc # a node, and the image that it runs
 )
 cargo_deny=0.20.2

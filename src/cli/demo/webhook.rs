@@ -19,7 +19,7 @@ use crate::source::registry::Upstream;
 use crate::telemetry::Metrics;
 use crate::verify::{Verifier, VerifyConfig};
 use crate::webhook::tls::Pem;
-use crate::webhook::{App, Limits, Routes, Timing, Tls, serve};
+use crate::webhook::{App, Limits, Timing, Tls, serve};
 
 /// What podseal answered to one review.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Webhook {
         let exempt_namespaces = vec!["kube-system".to_owned(), OWN_NAMESPACE.to_owned()];
         let config = AdmissionConfig { exempt_namespaces, templates: Templates::Warn, ..AdmissionConfig::default() };
         let admission = Admission::new(config, verifier, inputs, metrics.clone());
-        let routes = Routes::new(&App::new(admission, metrics.clone(), Limits::default()));
+        let routes = App::new(admission, metrics.clone(), Limits::default()).routes();
 
         let (certificate, key) = authority.certificate()?;
         let pem =

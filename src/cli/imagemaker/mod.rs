@@ -14,7 +14,7 @@ mod keys;
 mod list;
 mod nodes;
 mod plan;
-mod prompt;
+pub(super) mod prompt;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -33,6 +33,15 @@ pub(super) enum Failure {
     Usage(String),
     /// It could not be done.
     Failed(String),
+}
+
+impl Failure {
+    /// What is wrong.
+    pub(super) fn text(self) -> String {
+        match self {
+            Self::Usage(why) | Self::Failed(why) => why,
+        }
+    }
 }
 
 impl From<String> for Failure {

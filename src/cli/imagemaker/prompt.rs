@@ -14,7 +14,7 @@ const TRIES: usize = 5;
 const MAX_LINE: usize = 1024;
 
 /// Somebody who can be asked.
-pub(super) struct Terminal {
+pub(in crate::cli) struct Terminal {
     file: File,
 }
 
@@ -41,7 +41,7 @@ fn ended() -> Failure {
 
 impl Terminal {
     /// The terminal, when standard input is one.
-    pub(super) fn open() -> Option<Self> {
+    pub(in crate::cli) fn open() -> Option<Self> {
         if !std::io::stdin().is_terminal() {
             return None;
         }
@@ -78,7 +78,7 @@ impl Terminal {
     }
 
     /// A passphrase without an echo.
-    pub(super) fn secret(&mut self, question: &str) -> Result<Secret, Failure> {
+    pub(in crate::cli) fn secret(&mut self, question: &str) -> Result<Secret, Failure> {
         let text = self.hidden(question);
         self.say("")?;
         Ok(Secret::new(text?)?)

@@ -6,6 +6,8 @@ mod controller;
 mod sources;
 mod webhook;
 
+pub(super) use self::webhook::unusable;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::ExitCode;
@@ -56,11 +58,7 @@ impl Base {
         let listed = command.watch_secrets.iter().filter(|name| **name != namespace);
         let further: HashMap<_, _> = listed.map(|name| (name.clone(), OwnSecrets::default())).collect();
         let objects = Arc::new(RemoteObjects::new(client.clone(), &namespace, own.clone()).watching(further.clone()));
-        let (stop, stopping) = tokio::sync::watch::channel(false);
-        tokio::spawn(async move {
-            terminated().await;
-            let _ = stop.send(true);
-        });
+        let stopping = stop_channel();
         let (metrics, inputs) = (Arc::new(Metrics::new()), Arc::new(Inputs::new()));
         Ok(Self { kubernetes, client, namespace, metrics, inputs, own, further, objects, stopping })
     }
@@ -140,7 +138,17 @@ pub(super) fn logs(format: LogFormat, verbose: u8, quiet: &str) -> Result<Guard,
     logging::init(format, filter).map_err(|e| e.to_string())
 }
 
-async fn stopped(mut stopping: tokio::sync::watch::Receiver<bool>) {
+/// Turns true when the process is told to end.
+pub(super) fn stop_channel() -> tokio::sync::watch::Receiver<bool> {
+    let (stop, stopping) = tokio::sync::watch::channel(false);
+    tokio::spawn(async move {
+        terminated().await;
+        let _ = stop.send(true);
+    });
+    stopping
+}
+
+pub(super) async fn stopped(mut stopping: tokio::sync::watch::Receiver<bool>) {
     // A sender that is gone without a word means that the signal task died: stopping is the safe reading.
     let _ = stopping.wait_for(|stop| *stop).await;
 }
@@ -154,7 +162,7 @@ async fn terminated() {
     }
 }
 
-async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, String> {
+pub(super) async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|e| format!("cannot listen on {address}: {e}"))
 }
 

@@ -50,7 +50,7 @@ impl Webhook {
             let tls = tls.clone();
             Arc::new(move || tls.ready())
         };
-        let routes = Routes::new(&App::gated(gate, admission, metrics, limits));
+        let routes = App::gated(gate, admission, metrics, limits).routes();
 
         tokio::spawn(telling);
         tokio::spawn(follow_api_servers(base.client.clone(), url, known, verifier.clone()));
@@ -86,7 +86,7 @@ async fn certificate(command: &ServeCommand, base: &Base) -> Result<Tls, String>
         return Ok(tls);
     }
     let files = tls::Files { certificate: command.tls_cert.clone(), key: command.tls_key.clone(), client_ca };
-    let tls = Tls::open(&files, metrics).await.map_err(|e| unusable(&files, &e))?;
+    let tls = Tls::open(&files, "the webhook", metrics).await.map_err(|e| unusable(&files, &e))?;
     tokio::spawn(tls.clone().watch(files, tls::POLL));
     Ok(tls)
 }
@@ -120,7 +120,7 @@ fn admission_config(command: &ServeCommand) -> AdmissionConfig {
 }
 
 /// What is wrong with the serving certificate, the key or the client CA: the files by their flags, and every cause.
-fn unusable(files: &tls::Files, error: &dyn std::error::Error) -> String {
+pub(in crate::cli) fn unusable(files: &tls::Files, error: &dyn std::error::Error) -> String {
     let mut text = format!("--tls-cert {}, --tls-key {}", files.certificate.display(), files.key.display());
     if let Some(path) = &files.client_ca {
         let _ = write!(text, ", --client-ca {}", path.display());

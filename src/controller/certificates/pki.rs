@@ -19,7 +19,7 @@ use rustls::{RootCertStore, server::ParsedCertificate};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
-use crate::webhook::validity::{self, Period, date};
+use crate::server::validity::{self, Period, date};
 
 /// Certificates are valid from this long before they are made: clocks of API servers may be behind.
 pub(super) const SKEW: Duration = Duration::from_secs(3600);

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::pki::{Bundle, made, whole_seconds};
 use super::plan::Trust;
-use crate::webhook::validity;
+use crate::server::validity;
 
 /// Remembers since when each authority has been in all armed configurations.
 #[derive(Debug, Default)]

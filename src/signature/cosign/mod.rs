@@ -92,6 +92,11 @@ impl PublicKeys {
         (Self { keys }, problems)
     }
 
+    /// One key, from its `SubjectPublicKeyInfo` in DER. The error says why it cannot be used.
+    pub fn from_spki(der: &[u8]) -> Result<Self, &'static str> {
+        Ok(Self { keys: vec![PublicKey::from_spki(der)?] })
+    }
+
     /// Whether there is no usable key ("no public keys imported").
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()

@@ -14,7 +14,7 @@ use super::super::SignatureError;
 use super::keyfile;
 
 /// Most issuers a signature may name. Real ones name one key, twice: by key ID and by fingerprint.
-const MAX_ISSUERS: usize = 8;
+pub(super) const MAX_ISSUERS: usize = 8;
 /// Most keys tried for a signature that names no issuer.
 pub(super) const MAX_TRIED: usize = 64;
 

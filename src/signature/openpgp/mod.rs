@@ -22,6 +22,7 @@ use sequoia_openpgp::serialize::Serialize;
 use super::SignatureError;
 use crate::domain::signer::GpgSigner;
 
+mod inspect;
 mod keyfile;
 mod keyring;
 mod message;
@@ -29,6 +30,7 @@ mod message;
 mod tests;
 mod validity;
 
+pub use inspect::{UntrustedSignature, inspect};
 pub use keyring::Keyring;
 
 use keyring::{Candidate, Entry};

@@ -2,6 +2,7 @@
 
 mod files;
 mod gpg;
+mod inspect;
 mod structure;
 mod support;
 mod validity;

@@ -77,6 +77,16 @@ impl Secret {
         Self::new(line.strip_suffix(b"\r").unwrap_or(line).to_vec()).map_err(|error| named(&error))
     }
 
+    /// A copy, overwritten when it is dropped, too.
+    pub fn bytes(&self) -> Protected {
+        self.0.map(|text| Protected::from(text.to_vec()))
+    }
+
+    /// For those who unlock a key themselves.
+    pub(in crate::signing) fn password(&self) -> &Password {
+        &self.0
+    }
+
     /// Lets something be done with it.
     pub(super) fn with<T>(&self, act: impl FnMut(&[u8]) -> T) -> T {
         let mut act = act;
@@ -91,7 +101,7 @@ impl Secret {
 
 impl Passphrase {
     /// What is to be handed to gpg; `None` when the agent has it.
-    pub(super) fn secret(&self) -> Result<Option<Secret>, GnupgError> {
+    pub(in crate::signing) fn secret(&self) -> Result<Option<Secret>, GnupgError> {
         match self {
             Self::Agent => Ok(None),
             Self::File(path) => Secret::read(path).map(Some),

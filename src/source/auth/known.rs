@@ -15,12 +15,14 @@ const MAX_KNOWN: u64 = 32 * 1024 * 1024;
 const ENTRY: usize = 512;
 const MAX_TTL: Duration = Duration::from_secs(60 * 60);
 
-/// Whose authorization for what. Only pulling is ever asked for, so the action is no part of it.
+/// Whose authorization for what.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::source) struct Scope {
     pub(super) repository: Repository,
     /// What the server calls it.
     pub(super) name: Box<str>,
+    /// Whether it is to write, too.
+    pub(super) push: bool,
     /// Hash of the credential; zero when anonymous.
     pub(super) credential: [u8; 32],
     /// Hash of the transport: what came over an unverified connection is not used on others.

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 pub(super) use self::known::Known;
 use self::known::{Pass, Scope};
-use self::token::{Issued, TokenService};
+use self::token::{Action, Issued, TokenService};
 use super::access::Access;
 use super::credentials::Credential;
 use super::http::{Answer, Home, Request, Upstream, same_origin};
@@ -40,7 +40,7 @@ const MAX_CREDENTIALS: usize = 16;
 const BASIC_TTL: Duration = Duration::from_secs(10 * 60);
 
 /// `Authorization: Basic`, for credentials that have a password.
-fn basic_header(credential: &Credential) -> Option<HeaderValue> {
+pub(super) fn basic_header(credential: &Credential) -> Option<HeaderValue> {
     let (user, password) = credential.basic()?;
     let text = format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")));
     let mut header = HeaderValue::try_from(text).ok()?;
@@ -194,7 +194,7 @@ impl Session<'_> {
         credential: Option<&Credential>,
     ) -> Result<Option<(HeaderValue, Duration)>, Fault> {
         if let Some(service) = offer.service.as_ref().filter(|s| s.trusted || credential.is_none()) {
-            return match self.upstream.token(service, self.home, self.resource.name, credential).await? {
+            return match self.upstream.token(service, self.home, self.action(), credential).await? {
                 Issued::Token { header, ttl } => Ok(Some((header, ttl))),
                 Issued::Rejected => Ok(None),
             };
@@ -219,10 +219,16 @@ impl Session<'_> {
         Ok(answer)
     }
 
+    /// What a token is to be for.
+    fn action(&self) -> Action<'_> {
+        Action { name: self.resource.name, push: self.request.writes() }
+    }
+
     fn scope(&self, credential: Option<&Credential>) -> Scope {
         Scope {
             repository: self.resource.repository.clone(),
             name: self.resource.name.into(),
+            push: self.request.writes(),
             credential: credential.map(Credential::id).unwrap_or_default(),
             transport: self.transport,
         }
@@ -230,6 +236,14 @@ impl Session<'_> {
 
     fn unauthorized(&self, offer: &Offer) -> Fault {
         let tried = self.credentials.len();
+        let trusted = offer.service.as_ref().is_none_or(|service| service.trusted);
+        if self.request.writes() && trusted {
+            let what = format!(
+                "writing is refused with every credential there is ({tried}) and anonymously; name a file with \
+                 credentials that may push with --authfile"
+            );
+            return self.home.fault(FaultKind::Unauthorized, what);
+        }
         let what = match (tried, offer.service.as_ref().filter(|s| !s.trusted)) {
             (0, _) => {
                 "access is refused to anonymous requests; give the Pod or its ServiceAccount an image pull secret \

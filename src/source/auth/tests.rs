@@ -443,6 +443,7 @@ async fn g6_no_secret_is_in_what_can_be_printed() {
         authorization: basic_header(&access.keychain.for_repository(&server.repository("a"))[0]),
         credential: [0; 32],
         form: Some(crate::source::http::Form("refresh_token=passw0rd".into())),
+        content: None,
         limit: 0,
     };
     let printed = format!("{request:?}");

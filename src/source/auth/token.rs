@@ -34,6 +34,15 @@ pub(super) struct TokenService {
     pub(super) trusted: bool,
 }
 
+/// What a token is to allow.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Action<'a> {
+    /// The repository as the server calls it.
+    pub(super) name: &'a str,
+    /// To write, besides reading.
+    pub(super) push: bool,
+}
+
 /// What asking for a token came to.
 pub(super) enum Issued {
     Token {
@@ -77,8 +86,8 @@ impl TokenService {
 
     /// The request for a token with a credential, or anonymously. `None` when the credential has no form that a token
     /// service takes.
-    fn request(&self, name: &str, credential: Option<&Credential>) -> Option<Request> {
-        let scope = format!("repository:{name}:pull");
+    fn request(&self, action: Action<'_>, credential: Option<&Credential>) -> Option<Request> {
+        let scope = format!("repository:{}:{}", action.name, if action.push { "pull,push" } else { "pull" });
         let mut request = Request {
             method: Method::GET,
             url: self.realm.clone(),
@@ -86,6 +95,7 @@ impl TokenService {
             authorization: None,
             credential: credential.map(Credential::id).unwrap_or_default(),
             form: None,
+            content: None,
             limit: MAX_ANSWER,
         };
         if let Some(token) = credential.and_then(Credential::identity_token) {
@@ -126,15 +136,15 @@ struct TokenAnswer {
 }
 
 impl Upstream {
-    /// Asks for a token to pull from the repository. A service that fails is a fault, not a rejection.
+    /// Asks for a token to pull from the repository, or to push to it. A service that fails is a fault, not a rejection.
     pub(super) async fn token(
         &self,
         service: &TokenService,
         home: &Home<'_>,
-        name: &str,
+        action: Action<'_>,
         credential: Option<&Credential>,
     ) -> Result<Issued, Fault> {
-        let Some(request) = service.request(name, credential) else { return Ok(Issued::Rejected) };
+        let Some(request) = service.request(action, credential) else { return Ok(Issued::Rejected) };
         let subject = format!("{}, token service {}", home.subject, service.host());
         let home = Home { kind: UpstreamKind::Token, subject: subject.into(), ..home.clone() };
         let answer = self.exchange(&home, &request).await?;

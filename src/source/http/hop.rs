@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::Write;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use moka::future::Cache;
 use reqwest::Client;
 use tokio::sync::OwnedSemaphorePermit;
@@ -151,6 +151,19 @@ impl Sender<'_> {
             let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
             builder = builder.header(header::CONTENT_TYPE, kind).body(form.0.clone());
         }
+        if let Some(content) = &self.request.content {
+            if let Some(kind) = &content.media_type {
+                builder = builder.header(header::CONTENT_TYPE, kind.clone());
+            }
+            if let Some((first, last)) = content.range {
+                builder = builder.header(header::CONTENT_RANGE, format!("{first}-{last}"));
+            }
+            if content.only_new {
+                builder = builder.header(header::IF_NONE_MATCH, "*");
+            }
+            // A request that writes nothing yet states a length of 0, without which some servers refuse it.
+            builder = builder.header(header::CONTENT_LENGTH, content.bytes.len()).body(content.bytes.clone());
+        }
         builder.send().await
     }
 }
@@ -190,8 +203,11 @@ pub(super) fn redirect_target(home: &Home<'_>, request: &Request, hop: &Hop) -> 
         return Ok(None);
     }
     let bad = |what: &str| home.fault(FaultKind::BadAnswer, what);
-    if request.method == Method::POST {
+    if request.form.is_some() {
         return Err(bad("a request with a secret was redirected, which is not followed"));
+    }
+    if request.writes() {
+        return Err(bad("a request that writes was redirected, which is not followed; name the server itself"));
     }
     let location = hop.response.headers().get(header::LOCATION).and_then(|v| v.to_str().ok());
     let target =

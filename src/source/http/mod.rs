@@ -102,7 +102,7 @@ impl Home<'_> {
 /// A request without its retries and redirects.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
-    /// GET, HEAD, or POST with a form.
+    /// GET, HEAD, POST with a form; to write, POST, PATCH or PUT.
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) accept: Option<&'static str>,
@@ -111,6 +111,8 @@ pub(super) struct Request {
     /// Hash of the credential on whose account the request goes; zero when anonymous.
     pub(super) credential: [u8; 32],
     pub(super) form: Option<Form>,
+    /// What is written.
+    pub(super) content: Option<Content>,
     /// Bytes of a successful body.
     pub(super) limit: usize,
 }
@@ -122,6 +124,29 @@ pub(super) struct Form(pub(in crate::source) String);
 impl fmt::Debug for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Form(…)")
+    }
+}
+
+/// What a request writes. Nothing in it is secret.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Content {
+    pub(super) bytes: Bytes,
+    pub(super) media_type: Option<HeaderValue>,
+    /// `Content-Range` as the distribution specification has it: first and last byte of this part.
+    pub(super) range: Option<(u64, u64)>,
+    /// Nothing that is there already may be replaced (`If-None-Match: *`).
+    pub(super) only_new: bool,
+}
+
+impl Request {
+    /// Whether it changes something on the server. A form only asks for a token.
+    pub(super) fn writes(&self) -> bool {
+        !matches!(self.method, Method::GET | Method::HEAD) && self.form.is_none()
+    }
+
+    /// How often it may be sent. A part of an upload is sent once: whether it arrived is for the caller to ask.
+    fn tries(&self) -> u32 {
+        if self.method == Method::PATCH { 1 } else { retry::MAX_TRIES }
     }
 }
 
@@ -190,7 +215,7 @@ impl Upstream {
                 Err(Failure { fault, again: false }) => return Err(fault),
             };
             let next = Instant::now() + pause.min(Duration::from_secs(60 * 60));
-            if tried >= retry::MAX_TRIES || next >= home.deadline {
+            if tried >= request.tries() || next >= home.deadline {
                 return Err(fault);
             }
             sleep_until(next).await;

@@ -332,3 +332,25 @@ fn names_have_no_case_and_truth_no_quotes_as_for_skopeo() {
         "docker: {a.io: {lookaside: 'https://s.example/'}}\nDocker: {b.io: {lookaside: 'https://s.example/'}}\n";
     assert!(load(&[("a.yaml", twice)]).is_err());
 }
+
+#[test]
+fn signatures_are_written_where_staging_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "default-docker: {lookaside: 'https://s.example'}\ndocker:\n  r.local: {lookaside: 'http://s.local', \
+                lookaside-staging: 'file:///var/sigstore/sigstore/'}\n  r.local/old: {sigstore-staging: file:///old}\n  \
+                r.local/both: {lookaside: file:///both}\n  r.local/bad: {lookaside-staging: nowhere}\n";
+    fs::write(folder.path().join("a.yaml"), text).expect("a file");
+    let read = RegistriesD::load(folder.path()).expect("registries.d");
+    let staging = |image: &str| read.staging(&image.parse().expect("an image"));
+    for (image, expected) in
+        [("r.local/a:1", "/var/sigstore/sigstore/"), ("r.local/old/a:1", "/old"), ("r.local/both/a:1", "/both")]
+    {
+        assert_eq!(staging(image), Ok(Some(expected.into())), "{image}");
+    }
+    assert!(
+        staging("elsewhere.io/a:1").expect_err("an error").contains("nothing can be written to https://s.example/")
+    );
+    assert!(staging("r.local/bad/a:1").expect_err("an error").contains("not a URL"));
+    let empty = tempfile::tempdir().expect("a folder");
+    assert_eq!(RegistriesD::load(empty.path()).expect("none").staging(&"a".parse().expect("an image")), Ok(None));
+}

@@ -1,10 +1,12 @@
 //! A registry client after the OCI distribution specification, made for hostile registries and many tenants.
 //!
-//! Only reading: manifests by tag (once) and by digest, blobs, referrers. Everything fetched by digest is hashed before
+//! Reading: manifests by tag (once) and by digest, blobs, referrers; writing is `push`'s. Everything fetched by digest is hashed before
 //! anybody sees it. "Not found" is only what the registry answers with 404 to somebody it lets in; every other status is a
 //! fault, so that an outage or a wrong password never looks like an unsigned image.
 
+mod attach;
 mod document;
+mod push;
 mod referrers;
 #[cfg(test)]
 mod tests;
@@ -13,7 +15,9 @@ use bytes::Bytes;
 use http::{HeaderName, Method, StatusCode, header};
 use url::Url;
 
+pub use self::attach::Artifact;
 pub(crate) use self::document::fold;
+pub use self::push::{BlobContent, Pushed};
 use super::UpstreamKind;
 use super::access::Access;
 pub use super::http::Upstream;
@@ -180,7 +184,7 @@ impl<'a> Remote<'a> {
 
     /// A request without a credential.
     pub(super) fn request(method: Method, url: Url, accept: Option<&'static str>, limit: usize) -> Request {
-        Request { method, url, accept, authorization: None, credential: [0; 32], form: None, limit }
+        Request { method, url, accept, authorization: None, credential: [0; 32], form: None, content: None, limit }
     }
 
     pub(super) async fn ask(
@@ -207,9 +211,13 @@ impl<'a> Remote<'a> {
         if answer.status == StatusCode::OK {
             return Ok(());
         }
+        Err(self.unforeseen(answer))
+    }
+
+    fn unforeseen(&self, answer: &Answer) -> Fault {
         let code = document::error_code(&answer.body).map(|code| format!(" ({code})")).unwrap_or_default();
         let what = format!("status {}{code}, which the protocol does not foresee here", answer.status.as_u16());
-        Err(self.home.fault(FaultKind::BadAnswer, what))
+        self.home.fault(FaultKind::BadAnswer, what)
     }
 
     fn stated_digest(&self, answer: &Answer) -> Result<Option<Digest>, Fault> {

@@ -54,14 +54,14 @@ impl Upstream {
 }
 
 /// `sha256-<hex>`; the specification cuts the hexadecimal digits at 64, so that it is a valid tag.
-fn fallback_tag(digest: &Digest) -> String {
+pub(super) fn fallback_tag(digest: &Digest) -> String {
     let hex: String = digest.hex().chars().take(64).collect();
     format!("{}-{hex}", digest.algorithm_name())
 }
 
 impl Remote<'_> {
     /// All pages; `None` when the registry does not have the API.
-    async fn api_list(&self, digest: &Digest) -> Result<Option<Vec<Referrer>>, Fault> {
+    pub(super) async fn api_list(&self, digest: &Digest) -> Result<Option<Vec<Referrer>>, Fault> {
         let first = self.url(&format!("referrers/{digest}"))?;
         let mut found = Vec::new();
         let mut url = first.clone();

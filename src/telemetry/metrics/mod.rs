@@ -6,6 +6,7 @@
 
 mod controller;
 mod keys;
+mod store;
 mod timing;
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ use prometheus_client::registry::Registry;
 pub use self::controller::{ControllerMetrics, KeyMetrics, READY_REASONS, StatusMetrics};
 use self::keys::KeyExpiry;
 pub use self::keys::MAX_KEYS;
+pub use self::store::{Asked, StoreMetrics};
 use self::timing::Timing;
 use crate::domain::verdict::Method;
 use crate::fault::FaultKind;
@@ -157,6 +159,8 @@ pub struct Metrics {
     certificates: Family<Labels, Gauge<f64, AtomicU64>>,
     /// What the controller does.
     pub controller: ControllerMetrics,
+    /// What the signature store does.
+    pub store: StoreMetrics,
 }
 
 impl Default for Metrics {
@@ -221,6 +225,7 @@ impl Metrics {
                 Family::default(),
             ),
             controller: ControllerMetrics::new(r),
+            store: StoreMetrics::new(r),
             key_expiry,
             registry,
         }

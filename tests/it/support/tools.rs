@@ -18,6 +18,8 @@ pub enum Need {
     Gpg,
     /// A terminal to type at.
     Terminal,
+    /// Sequoia's command line.
+    Sq,
     /// cosign and openssl, which makes its odder keys.
     Cosign,
     /// notary-server and the notary client.
@@ -50,6 +52,7 @@ impl Need {
             Self::DebianRegistry => &["docker-registry", "crane"],
             Self::Gpg => &["gpg", "gpgconf", "skopeo"],
             Self::Terminal => &["script"],
+            Self::Sq => &["sq"],
             Self::Cosign => &["cosign", "openssl"],
             Self::Notary => &["notary-server", "notary"],
             Self::Containers => &["image-copy"],

@@ -6,7 +6,7 @@
 //! - the number of connections is bounded, and idle ones are closed;
 //! - a drain has three steps: not ready, and every answer ends its connection; then no new connections; then no new
 //!   requests;
-//! - with a client CA, who shows no certificate is answered by the probes alone.
+//! - with a client CA, who shows no certificate is a guest: the webhook answers probes alone to them.
 //!
 //! Memory and time per connection are bounded in [`super::connection`].
 
@@ -24,9 +24,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::connection::{Control, Ended, Protocols};
+use super::Gate;
+use super::connection::{Control, Ended, Peer, Protocols};
+use super::respond::{bare_probes, with_farewell};
 use super::tls::Tls;
-use super::{App, Gate, Reviewer, bare_probes, probes, router, with_farewell};
 use crate::telemetry::Metrics;
 
 /// The times and the number of connections of a listener.
@@ -70,30 +71,39 @@ impl Default for Timing {
 /// What a listener answers.
 #[derive(Debug, Clone)]
 pub struct Routes {
-    reviews: Router,
-    probes: Router,
+    known: Router,
+    guests: Router,
+    /// Whether requests are told who sends them, as an extension of type [`Peer`].
+    tells_peer: bool,
     draining: Arc<AtomicBool>,
 }
 
 impl Routes {
-    /// Reviews and probes of this app.
-    pub fn new<R: Reviewer>(app: &App<R>) -> Self {
-        let draining = Arc::clone(&app.0.draining);
-        Self { reviews: with_farewell(router(app), &draining), probes: with_farewell(probes(app), &draining), draining }
+    /// `known` is for clients over TLS, with a certificate if those are demanded; `guests` for others. `draining` turns
+    /// true when the listener is about to end.
+    pub fn new(known: Router, guests: Router, draining: Arc<AtomicBool>) -> Self {
+        let (known, guests) = (with_farewell(known, &draining), with_farewell(guests, &draining));
+        Self { known, guests, tells_peer: false, draining }
+    }
+
+    /// The same for everybody, over TLS or not; the routes find out from [`Peer`] who asks.
+    pub fn open(routes: Router, draining: Arc<AtomicBool>) -> Self {
+        let known = with_farewell(routes, &draining);
+        Self { guests: known.clone(), known, tells_peer: true, draining }
     }
 
     /// The probes alone, of a process that answers no reviews.
     pub fn of_probes(gate: Gate, metrics: Arc<Metrics>) -> Self {
         let draining = Arc::new(AtomicBool::new(false));
         let probes = with_farewell(bare_probes(gate, metrics, Arc::clone(&draining)), &draining);
-        Self { reviews: probes.clone(), probes, draining }
+        Self { known: probes.clone(), guests: probes, tells_peer: false, draining }
     }
 }
 
 /// Serves until `shutdown` and through the drain that follows: readiness turns to 503 and answers end their connections,
 /// after a delay no connection is accepted, then what is in flight is finished, up to a limit of time.
 ///
-/// Without `tls` the listener speaks plain HTTP and answers the probes alone.
+/// Without `tls` the listener speaks plain HTTP, and everybody is a guest.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Tls>,
@@ -180,7 +190,7 @@ impl Server {
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
             let _ended = Ended(Arc::clone(&control));
-            run(&shared, stream, &control).await;
+            run(&shared, stream, client, &control).await;
             drop(slot);
         });
     }
@@ -243,13 +253,14 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-async fn run(shared: &Shared, stream: TcpStream, control: &Arc<Control>) {
+async fn run(shared: &Shared, stream: TcpStream, address: IpAddr, control: &Arc<Control>) {
     // Answers are written in one piece; waiting for more would only add the delay.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     let Some(tls) = &shared.tls else {
-        return shared.protocols.speak(stream, false, shared.routes.probes.clone(), control).await;
+        let peer = shared.routes.tells_peer.then(|| Arc::new(Peer { address, certificate: None }));
+        return shared.protocols.speak(stream, false, shared.routes.guests.clone(), peer, control).await;
     };
     let Some(config) = tls.config() else {
         // No certificate yet: readiness says so.
@@ -265,7 +276,11 @@ async fn run(shared: &Shared, stream: TcpStream, control: &Arc<Control>) {
     };
     let (_, session) = stream.get_ref();
     let is_http2 = session.alpn_protocol() == Some(b"h2");
-    let is_known = !tls.demands_client() || session.peer_certificates().is_some_and(|chain| !chain.is_empty());
-    let router = if is_known { &shared.routes.reviews } else { &shared.routes.probes };
-    shared.protocols.speak(stream, is_http2, router.clone(), control).await;
+    let certificate = session.peer_certificates().and_then(|chain| chain.first());
+    let is_known = !tls.demands_client() || certificate.is_some();
+    let peer = shared.routes.tells_peer.then(|| {
+        Arc::new(Peer { address, certificate: certificate.map(|certificate| certificate.clone().into_owned()) })
+    });
+    let router = if is_known { &shared.routes.known } else { &shared.routes.guests };
+    shared.protocols.speak(stream, is_http2, router.clone(), peer, control).await;
 }

@@ -14,8 +14,8 @@ use super::load::{Held, Load};
 
 /// Why a body was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BodyError {
-    #[error("the request body is larger than this webhook takes")]
+pub(crate) enum BodyError {
+    #[error("the request body is larger than is taken here")]
     TooLarge,
     #[error("the request body did not arrive in time")]
     TooSlow,
@@ -26,7 +26,7 @@ pub(super) enum BodyError {
 }
 
 impl BodyError {
-    pub(super) fn status(self) -> StatusCode {
+    pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -37,7 +37,7 @@ impl BodyError {
 }
 
 /// Reads a body of at most `limit` bytes within `time`. What it holds in memory is counted until `Held` is dropped.
-pub(super) async fn read(
+pub(crate) async fn read(
     body: Body,
     load: &Arc<Load>,
     limit: usize,

@@ -5,6 +5,7 @@
 //! two atomic operations for it.
 
 use std::future::{Future, poll_fn};
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -19,6 +20,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::{TowerToHyperService, TowerToHyperServiceFuture};
+use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::timeout;
 
@@ -38,6 +40,15 @@ const LINGER: Duration = Duration::from_secs(2);
 const STAY: u8 = 0;
 const CLOSE: u8 = 1;
 const DROP: u8 = 2;
+
+/// The other end of a connection.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its address; that of a proxy, if there is one in between.
+    pub address: IpAddr,
+    /// The certificate it showed, verified against the client CA, in DER.
+    pub certificate: Option<CertificateDer<'static>>,
+}
 
 /// What the listener and a connection tell each other.
 #[derive(Debug, Default)]
@@ -109,11 +120,19 @@ impl Protocols {
     }
 
     /// Speaks HTTP/1.1, or HTTP/2 if that was agreed on in the handshake, until the connection ends.
-    pub(super) async fn speak<S>(&self, mut stream: S, is_http2: bool, router: Router, control: &Arc<Control>)
-    where
+    ///
+    /// Requests carry `peer` as an extension, if there is one.
+    pub(super) async fn speak<S>(
+        &self,
+        mut stream: S,
+        is_http2: bool,
+        router: Router,
+        peer: Option<Arc<Peer>>,
+        control: &Arc<Control>,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let service = Noting { router: TowerToHyperService::new(router), control: Arc::clone(control) };
+        let service = Noting { router: TowerToHyperService::new(router), peer, control: Arc::clone(control) };
         let io = TokioIo::new(&mut stream);
         if is_http2 {
             follow(self.http2.serve_connection(io, service), control).await;
@@ -129,6 +148,7 @@ impl Protocols {
 /// Notes that a request began.
 struct Noting {
     router: TowerToHyperService<Router>,
+    peer: Option<Arc<Peer>>,
     control: Arc<Control>,
 }
 
@@ -137,7 +157,10 @@ impl Service<Request<Incoming>> for Noting {
     type Error = std::convert::Infallible;
     type Future = TowerToHyperServiceFuture<Router, Request<Incoming>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        if let Some(peer) = &self.peer {
+            request.extensions_mut().insert(Arc::clone(peer));
+        }
         self.control.active.store(true, Ordering::Relaxed);
         self.router.call(request)
     }

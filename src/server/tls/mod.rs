@@ -86,7 +86,7 @@ pub enum TlsError {
         old: Period,
     },
     /// Certificate and key do not belong together, or cannot be used.
-    #[error("the webhook's certificate and key cannot be used")]
+    #[error("the certificate and key cannot be used")]
     Pair(#[source] rustls::Error),
     /// The client CA cannot be used.
     #[error("the client CA cannot be used: {0}")]
@@ -119,6 +119,8 @@ pub struct Tls {
     /// Why nothing is served yet.
     missing: Arc<ArcSwap<String>>,
     demands_client: bool,
+    /// Whose certificate it is, for messages.
+    whose: &'static str,
     metrics: Arc<Metrics>,
 }
 
@@ -147,7 +149,20 @@ impl Tls {
     /// Serves nothing yet: every handshake fails, and [`Self::ready`] says that `missing` is missing. With
     /// `demands_client` no pair without a client CA will do.
     pub fn waiting(demands_client: bool, missing: String, metrics: Arc<Metrics>) -> Self {
-        Self { served: Arc::default(), missing: Arc::new(ArcSwap::from_pointee(missing)), demands_client, metrics }
+        Self {
+            served: Arc::default(),
+            missing: Arc::new(ArcSwap::from_pointee(missing)),
+            demands_client,
+            whose: "the webhook",
+            metrics,
+        }
+    }
+
+    /// Names whose certificate it is in messages, such as `the store`; without it, the webhook's.
+    #[must_use]
+    pub fn of(mut self, whose: &'static str) -> Self {
+        self.whose = whose;
+        self
     }
 
     /// `Ok` when there is a certificate to serve, else what is missing.
@@ -179,7 +194,7 @@ impl Tls {
         {
             return Err(TlsError::NotValid { new, old });
         }
-        report_expiry(period, &self.metrics);
+        report_expiry(period, self.whose, &self.metrics);
         self.served.store(Some(Arc::new(Served { config: Arc::new(config), period, origin: origin.to_owned() })));
         self.remind(now);
         Ok(())
@@ -203,16 +218,14 @@ impl Tls {
         let origin = &served.origin;
         match standing(period, now) {
             Standing::Early => tracing::error!(
-                %origin, "the webhook's certificate is not valid before {}; API servers refuse it until then",
-                date(period.not_before)
+                %origin, "{}'s certificate is not valid before {}; clients refuse it until then", self.whose, date(period.not_before)
             ),
             Standing::Good => {}
             Standing::Late => {
-                tracing::warn!(%origin, "the webhook's certificate expires at {}; renew it", date(period.not_after));
+                tracing::warn!(%origin, "{}'s certificate expires at {}; renew it", self.whose, date(period.not_after));
             }
             Standing::Expired => tracing::error!(
-                %origin, "the webhook's certificate expired at {}; API servers refuse it: renew it",
-                date(period.not_after)
+                %origin, "{}'s certificate expired at {}; clients refuse it: renew it", self.whose, date(period.not_after)
             ),
         }
     }
@@ -313,8 +326,8 @@ fn client_verifier(
 }
 
 #[allow(clippy::cast_precision_loss)] // seconds of any real date fit a double exactly
-fn report_expiry(period: Option<Period>, metrics: &Metrics) {
+fn report_expiry(period: Option<Period>, whose: &'static str, metrics: &Metrics) {
     if let Some(period) = period {
-        metrics.certificate_expiry("webhook", period.not_after as f64);
+        metrics.certificate_expiry(whose.trim_start_matches("the "), period.not_after as f64);
     }
 }

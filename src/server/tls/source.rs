@@ -68,9 +68,9 @@ impl SecretSource {
 }
 
 impl Tls {
-    /// Serves the pair in these files until it is replaced; see [`Self::watch`].
-    pub async fn open(files: &Files, metrics: Arc<Metrics>) -> Result<Self, TlsError> {
-        let tls = Self::waiting(files.client_ca.is_some(), String::new(), metrics);
+    /// Serves the pair in these files, which `whose` names the owner of in messages, until it is replaced; see [`Self::watch`].
+    pub async fn open(files: &Files, whose: &'static str, metrics: Arc<Metrics>) -> Result<Self, TlsError> {
+        let tls = Self::waiting(files.client_ca.is_some(), String::new(), metrics).of(whose);
         tls.put(&files.read().await?, &files.certificate.display().to_string(), now())?;
         Ok(tls)
     }
@@ -116,7 +116,7 @@ impl Tls {
             if last.waits && read.and_then(|pem| self.put(&pem, origin, now())).is_ok() {
                 last.waits = false;
                 self.metrics.tls_reload(true);
-                tracing::info!(%origin, "the webhook has a new certificate");
+                tracing::info!(%origin, "{} has a new certificate", self.whose);
             }
             return;
         }
@@ -125,12 +125,12 @@ impl Tls {
         last.waits = matches!(done, Err(TlsError::NotValid { .. }));
         match done {
             Ok(()) if first => {}
-            Ok(()) => tracing::info!(%origin, "the webhook has a new certificate"),
+            Ok(()) => tracing::info!(%origin, "{} has a new certificate", self.whose),
             Err(error) if self.ready().is_ok() => tracing::error!(
-                error = %Chain(&error), %origin, "the webhook's new certificate cannot be used, the one before is kept"
+                error = %Chain(&error), %origin, "{}'s new certificate cannot be used, the one before is kept", self.whose
             ),
             Err(error) => {
-                let missing = format!("the webhook has no certificate yet: {}", Chain(&error));
+                let missing = format!("{} has no certificate yet: {}", self.whose, Chain(&error));
                 tracing::warn!(%origin, "{missing}");
                 self.missing.store(Arc::new(missing));
             }

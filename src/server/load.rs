@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The counters and their limits.
 #[derive(Debug)]
-pub(super) struct Load {
+pub(crate) struct Load {
     reviews: AtomicUsize,
     max_reviews: usize,
     bytes: AtomicUsize,
@@ -13,18 +13,18 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) fn new(max_reviews: usize, max_bytes: usize) -> Self {
+    pub(crate) fn new(max_reviews: usize, max_bytes: usize) -> Self {
         Self { reviews: AtomicUsize::new(0), max_reviews, bytes: AtomicUsize::new(0), max_bytes }
     }
 }
 
 /// The right to one review; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Slot(Arc<Load>);
+pub(crate) struct Slot(Arc<Load>);
 
 impl Slot {
     /// `None` when as many reviews as allowed are in flight.
-    pub(super) fn take(load: &Arc<Load>) -> Option<Self> {
+    pub(crate) fn take(load: &Arc<Load>) -> Option<Self> {
         let before = load.reviews.fetch_add(1, Ordering::Relaxed);
         let slot = Self(Arc::clone(load));
         (before < load.max_reviews).then_some(slot)
@@ -39,18 +39,18 @@ impl Drop for Slot {
 
 /// The right to hold bytes of a body in memory; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(crate) struct Held {
     load: Arc<Load>,
     bytes: usize,
 }
 
 impl Held {
-    pub(super) fn none(load: &Arc<Load>) -> Self {
+    pub(crate) fn none(load: &Arc<Load>) -> Self {
         Self { load: Arc::clone(load), bytes: 0 }
     }
 
     /// Adds bytes that have arrived; `false` when all bodies together would be too large.
-    pub(super) fn grow(&mut self, bytes: usize) -> bool {
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
         let before = self.load.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.bytes += bytes;
         before.saturating_add(bytes) <= self.load.max_bytes

@@ -1,0 +1,172 @@
+//! `podseal load-sign`: images out of an archive into a registry, each signed when it is whole there.
+//!
+//! ```text
+//!  archive ── images of one architecture ── per image:  blobs that the registry lacks ── manifest ── signature
+//! ```
+//! There is no state of its own: registry and store say what is done already, so that the same command goes on after an
+//! interruption, on another machine, too.
+
+mod progress;
+mod target;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::progress::{Progress, size};
+use self::target::Target;
+use super::args::LogFormat;
+use super::args::load_sign::LoadSignCommand;
+use super::output::{complain, print};
+use super::sign::context::{self, Destinations, SigningKeys};
+use super::sign::{Failed, sign_digest, tell, until_interrupted, worse};
+use super::{USAGE, runtime};
+use crate::domain::image::ImageRef;
+use crate::fault::Fault;
+use crate::signing::archive::{self, Archive, Descriptor, ImageInArchive};
+use crate::signing::image::Wanted;
+use crate::source::access::Access;
+use crate::source::registry::{Manifest, Pushed};
+
+/// All parts of one blob may take so long.
+const BLOB: Duration = Duration::from_secs(6 * 3600);
+
+pub(super) fn run(command: &LoadSignCommand, verbose: u8) -> ExitCode {
+    let _logs = super::serve::logs(LogFormat::Text, verbose, "error,podseal::signing=warn");
+    let done = Target::parse(&command.target).and_then(|target| {
+        let runtime = runtime()?;
+        runtime.block_on(until_interrupted(all(command, &target)))
+    });
+    done.unwrap_or_else(|error| {
+        complain(&error);
+        ExitCode::from(USAGE)
+    })
+}
+
+/// What is done with every image.
+struct Job {
+    archive: Arc<Archive>,
+    destinations: Destinations,
+    keys: SigningKeys,
+    progress: Progress,
+}
+
+async fn all(command: &LoadSignCommand, target: &Target) -> Result<ExitCode, String> {
+    let line = context::line(&command.registry)?;
+    let destinations = Destinations::new(&command.destination, line)?;
+    let keys = tokio::task::block_in_place(|| SigningKeys::open(&command.key))?;
+    let progress = Progress::new();
+    let (archive, images) = tokio::task::block_in_place(|| read(command, &progress))?;
+    let named: Result<Vec<_>, String> =
+        images.into_iter().map(|image| Ok((target.name(&image.name)?, image))).collect();
+    let named = named?;
+    let job = Job { archive: Arc::new(archive), destinations, keys, progress };
+    let mut code = 0;
+    for (i, (name, image)) in named.iter().enumerate() {
+        let done = job.load(name, image, &format!("{} of {}", i + 1, named.len())).await;
+        job.progress.clear();
+        code = worse(code, done.unwrap_or_else(|failed| tell(&name.to_string(), &failed)));
+    }
+    Ok(ExitCode::from(code))
+}
+
+fn read(command: &LoadSignCommand, progress: &Progress) -> Result<(Archive, Vec<ImageInArchive>), String> {
+    let usual = || std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+    let scratch = command.scratch.clone().unwrap_or_else(usual);
+    let shown = |done, all| progress.show("unpacking", done, all);
+    let archive = Archive::open(&command.archive, &scratch, &shown).map_err(|error| error.to_string())?;
+    progress.clear();
+    let named = |error: archive::ArchiveError| format!("{}: {error}", command.archive.display());
+    let (images, notes) = archive::images(&archive, &command.arch).map_err(named)?;
+    for note in notes {
+        complain(&note);
+    }
+    if images.is_empty() {
+        return Err(format!("{}: there are no images for {} in it", command.archive.display(), command.arch));
+    }
+    Ok((archive, images))
+}
+
+impl Job {
+    async fn load(&self, name: &ImageRef, image: &ImageInArchive, which: &str) -> Result<u8, Failed> {
+        // Where the signature goes is known before anything is pushed.
+        let depot = match &self.keys.simple {
+            Some(_) => Some(self.destinations.of(name, name.repository()).await?),
+            None => None,
+        };
+        let all: u64 = image.blobs.iter().map(|blob| blob.size).sum();
+        let (mut done, mut sent) = (0, 0);
+        for blob in &image.blobs {
+            if self.push(name, image, blob, (done, all)).await? == Pushed::Uploaded {
+                sent += blob.size;
+            }
+            done += blob.size;
+        }
+        let manifest = self.push_manifest(name, image).await?;
+        let told = format!(
+            "pushed {name} ({which}, {}): {} sent, {} there before\n",
+            image.digest,
+            size(sent),
+            size(all - sent)
+        );
+        self.progress.clear();
+        print(&told);
+        let identity = name.to_string();
+        let wanted = Wanted { repository: name.repository(), digest: &image.digest, identity: &identity, again: false };
+        Ok(sign_digest(&self.keys, self.destinations.line(), depot.as_ref(), &manifest, wanted).await)
+    }
+
+    async fn push(
+        &self,
+        name: &ImageRef,
+        image: &ImageInArchive,
+        blob: &Descriptor,
+        (done, all): (u64, u64),
+    ) -> Result<Pushed, Failed> {
+        let line = self.destinations.line();
+        let (upstream, repository) = (&line.upstream, name.repository());
+        if upstream.has_blob(repository, &blob.digest, blob.size, &line.access()).await? {
+            return Ok(Pushed::WasThere);
+        }
+        let member = image.blob(&self.archive, blob).map_err(|error| error.to_string())?;
+        let lacking = || format!("neither the archive nor the registry has its blob {}", blob.digest);
+        let member = member.ok_or_else(lacking)?;
+        let (content, digest) = (member.clone(), blob.digest.clone());
+        let checked = tokio::task::spawn_blocking(move || content.has_digest(&digest)).await;
+        match checked {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => return Err(format!("the archive's blob {} has another digest", blob.digest).into()),
+            Ok(Err(error)) => return Err(format!("the blob {} cannot be read: {error}", blob.digest).into()),
+            Err(_) => return Err(format!("the blob {} could not be looked at", blob.digest).into()),
+        }
+        let what = name.to_string();
+        let shown = |taken: u64| self.progress.show(&what, done + taken, all);
+        shown(0);
+        let access = line.access_for(BLOB);
+        Ok(upstream.push_blob(repository, &blob.digest, Arc::new(member), &access, &shown).await?)
+    }
+
+    /// The manifest under its tag, unless it is there, as the registry then gives it. All its blobs are there.
+    async fn push_manifest(&self, name: &ImageRef, image: &ImageInArchive) -> Result<Manifest, Failed> {
+        let line = self.destinations.line();
+        let (upstream, repository, access) = (&line.upstream, name.repository(), line.access());
+        if !self.has_manifest(name, image, &access).await? {
+            let (kind, bytes) = (&image.media_type, &image.manifest);
+            upstream.push_manifest(repository, name.tag(), kind, bytes, &access).await?;
+        }
+        let there = upstream.manifest(repository, &image.digest, &access).await?;
+        there.ok_or_else(|| "the registry took the manifest, and does not have it".to_owned().into())
+    }
+
+    /// Whether the tag leads to this very manifest.
+    async fn has_manifest(&self, name: &ImageRef, image: &ImageInArchive, access: &Access) -> Result<bool, Fault> {
+        let upstream = &self.destinations.line().upstream;
+        let Some(tag) = name.tag() else { return Ok(false) };
+        let there = upstream.tagged_manifest(name.repository(), tag, access).await?;
+        if let Some(other) = there.as_ref().filter(|there| there.bytes != image.manifest) {
+            self.progress.say(&format!("{name} was {} before", other.digest));
+        }
+        Ok(there.is_some_and(|there| there.bytes == image.manifest))
+    }
+}

@@ -1,0 +1,306 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::thread;
+
+use super::*;
+
+struct Scene {
+    folder: tempfile::TempDir,
+    dir: SignatureDir,
+}
+
+fn scene() -> Scene {
+    scene_with(DirLimits::default())
+}
+
+fn scene_with(limits: DirLimits) -> Scene {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = SignatureDir::create(&folder.path().join("sigstore"), limits).unwrap();
+    Scene { folder, dir }
+}
+
+impl Scene {
+    fn file(&self, place: &Place, name: &str) -> PathBuf {
+        self.folder.path().join("sigstore").join(place.to_string()).join(name)
+    }
+
+    fn names_in(&self, place: &Place) -> BTreeSet<String> {
+        let entries = fs::read_dir(self.file(place, "")).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+}
+
+fn place() -> Place {
+    Place::new("team/app", &Digest::sha256(b"image")).unwrap()
+}
+
+fn name(letter: &str) -> Name {
+    letter.repeat(32).parse().unwrap()
+}
+
+fn first(content: &[u8]) -> String {
+    Digest::sha256(content).hex()[..32].to_owned()
+}
+
+#[test]
+fn signatures_lie_where_containers_image_looks_for_them() {
+    let s = scene();
+    let stored = s.dir.append(&place(), b"one", None).unwrap();
+    assert_eq!((stored.number, stored.name.as_str(), stored.new), (1, &*first(b"one"), true));
+    assert_eq!(s.dir.append(&place(), b"two", None).unwrap().number, 2);
+    let hex = Digest::sha256(b"image").hex().to_owned();
+    let file = s.folder.path().join(format!("sigstore/team/app@sha256={hex}/signature-2"));
+    assert_eq!(fs::read(file).unwrap(), b"two");
+    assert_eq!(s.names_in(&place()), ["signature-1", "signature-2"].map(str::to_owned).into());
+    assert_eq!(s.dir.read(&place(), 1).unwrap().unwrap().content, b"one");
+    assert_eq!(s.dir.read(&place(), 3).unwrap(), None);
+}
+
+#[test]
+fn the_same_bytes_are_kept_once() {
+    let s = scene();
+    s.dir.append(&place(), b"one", Some(&name("a"))).unwrap();
+    let again = s.dir.append(&place(), b"one", Some(&name("b"))).unwrap();
+    assert_eq!(again, Stored { number: 1, name: name("a"), new: false });
+    assert_eq!(s.dir.list(&place()).unwrap().len(), 1);
+}
+
+#[test]
+fn chosen_names_survive_and_others_follow_from_the_content() {
+    let s = scene();
+    s.dir.append(&place(), b"one", Some(&name("a"))).unwrap();
+    fs::write(s.file(&place(), "signature-2"), "by skopeo").unwrap();
+    let again = SignatureDir::open(s.dir.path(), DirLimits::default()).unwrap();
+    let names: Vec<_> = again.list(&place()).unwrap().into_iter().map(|kept| kept.name.to_string()).collect();
+    assert_eq!(names, ["a".repeat(32), first(b"by skopeo")]);
+}
+
+#[test]
+fn a_name_is_given_once_and_other_digests_have_names_of_their_own() {
+    let s = scene();
+    s.dir.append(&place(), b"one", Some(&name("a"))).unwrap();
+    assert!(matches!(s.dir.append(&place(), b"two", Some(&name("a"))), Err(DiskError::NameTaken(_))));
+    let derived: Name = first(b"three").parse().unwrap();
+    s.dir.append(&place(), b"two", Some(&derived)).unwrap();
+    // What would have that name by its content gets another one.
+    let three = s.dir.append(&place(), b"three", None).unwrap();
+    assert_ne!(three.name, derived);
+    assert_eq!(s.dir.list(&place()).unwrap()[2].name, three.name);
+    let other = Place::new("team/app", &Digest::sha256(b"other")).unwrap();
+    assert_eq!(s.dir.append(&other, b"two", Some(&name("a"))).unwrap().name, name("a"));
+}
+
+#[test]
+fn a_signature_that_is_overwritten_loses_its_name() {
+    let s = scene();
+    s.dir.append(&place(), b"one", Some(&name("a"))).unwrap();
+    fs::write(s.file(&place(), "signature-1"), "other").unwrap();
+    assert_eq!(s.dir.list(&place()).unwrap()[0].name.as_str(), first(b"other"));
+    assert_eq!(s.dir.append(&place(), b"two", Some(&name("a"))).unwrap().name, name("a"));
+}
+
+#[test]
+fn a_name_left_without_its_signature_is_free() {
+    let s = scene();
+    s.dir.append(&place(), b"one", None).unwrap();
+    fs::write(s.file(&place(), &name_file(&Digest::sha256(b"lost"))), "a".repeat(32)).unwrap();
+    assert_eq!(s.dir.append(&place(), b"two", Some(&name("a"))).unwrap().number, 2);
+    assert_eq!(s.dir.append(&place(), b"lost", None).unwrap().name.as_str(), first(b"lost"));
+}
+
+#[test]
+fn a_gap_is_filled_and_never_made() {
+    let s = scene();
+    for content in ["one", "two", "three"] {
+        s.dir.append(&place(), content.as_bytes(), None).unwrap();
+    }
+    fs::remove_file(s.file(&place(), "signature-2")).unwrap();
+    assert_eq!(s.dir.list(&place()).unwrap().len(), 1);
+    assert_eq!(s.dir.append(&place(), b"four", None).unwrap().number, 2);
+    assert_eq!(s.dir.append(&place(), b"five", None).unwrap().number, 4);
+}
+
+#[test]
+fn a_number_that_is_asked_for_must_be_the_next() {
+    let s = scene();
+    assert!(matches!(s.dir.append_as(&place(), b"one", 2), Err(DiskError::NotNext { next: 1 })));
+    assert_eq!(s.dir.append_as(&place(), b"one", 1).unwrap().number, 1);
+    assert!(matches!(s.dir.append_as(&place(), b"two", 1), Err(DiskError::NotNext { next: 2 })));
+    assert_eq!(s.dir.append_as(&place(), b"one", 7).unwrap(), s.dir.append(&place(), b"one", None).unwrap());
+}
+
+#[test]
+fn bounds_hold() {
+    let s = scene_with(DirLimits { signatures: 2, size: 4 });
+    assert!(matches!(s.dir.append(&place(), b"", None), Err(DiskError::Empty)));
+    assert!(matches!(s.dir.append(&place(), b"12345", None), Err(DiskError::TooLarge(4))));
+    s.dir.append(&place(), b"1", None).unwrap();
+    s.dir.append(&place(), b"1234", None).unwrap();
+    assert!(matches!(s.dir.append(&place(), b"3", None), Err(DiskError::TooMany(2))));
+    assert!(!s.dir.append(&place(), b"1", None).unwrap().new);
+    fs::write(s.file(&place(), "signature-1"), "too large").unwrap();
+    assert!(matches!(s.dir.read(&place(), 1), Err(DiskError::TooLarge(4))));
+    assert_eq!(s.dir.list(&place()).unwrap().len(), 1);
+}
+
+#[test]
+fn links_are_not_followed_and_pipes_not_waited_for() {
+    let s = scene();
+    let outside = s.folder.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("secret"), "x").unwrap();
+    s.dir.append(&place(), b"one", None).unwrap();
+    symlink(outside.join("secret"), s.file(&place(), "signature-2")).unwrap();
+    assert!(s.dir.read(&place(), 2).is_err());
+    assert_eq!(s.dir.read_at_once(&place(), 2), None);
+    assert!(s.dir.append(&place(), b"two", None).is_err());
+    symlink(&outside, s.dir.path().join("linked")).unwrap();
+    let linked = Place::new("linked/app", &Digest::sha256(b"image")).unwrap();
+    assert!(s.dir.append(&linked, b"two", None).is_err());
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+    let pipe = Place::new("pipe", &Digest::sha256(b"image")).unwrap();
+    s.dir.append(&pipe, b"one", None).unwrap();
+    let at = s.file(&pipe, "signature-2");
+    rustix::fs::mknodat(rustix::fs::CWD, at, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    assert!(s.dir.read(&pipe, 2).is_err());
+}
+
+#[test]
+fn places_never_climb() {
+    let digest = Digest::sha256(b"image");
+    for path in
+        ["", ".", "..", "../x", "a/../b", "/a", "a//b", "a/", ".a", "A", "a@b", "a b", "a\0b", "a/.new-1", "a\\b"]
+    {
+        assert_eq!(Place::new(path, &digest), Err(PlaceError::Path), "{path:?}");
+    }
+    for path in ["a".repeat(184), "a/".repeat(127) + "bc"] {
+        assert_eq!(Place::new(&path, &digest), Err(PlaceError::TooLong), "{path:?}");
+    }
+    for path in ["a".repeat(183), "a/b/c/d-e_f.g".to_owned()] {
+        let place = Place::new(&path, &digest).unwrap();
+        assert_eq!(place.to_string().parse(), Ok(place));
+    }
+    for text in ["a", "a@", "a@sha256", "a@sha256=00", "a@sha256:00", "a@md5=00"] {
+        assert_eq!(text.parse::<Place>(), Err(PlaceError::Digest), "{text:?}");
+    }
+}
+
+#[test]
+fn numbers_and_names_have_one_form() {
+    assert_eq!(signature_number("signature-1"), Some(1));
+    assert_eq!(signature_number("signature-120"), Some(120));
+    for bad in [
+        "signature-0",
+        "signature-01",
+        "signature-+1",
+        "signature-",
+        "signature-1 ",
+        "signature-1000000",
+        "signature-٣",
+    ] {
+        assert_eq!(signature_number(bad), None, "{bad:?}");
+    }
+    for bad in ["", &"a".repeat(31), &"a".repeat(33), &"A".repeat(32), &"/".repeat(32), &"é".repeat(16)] {
+        assert_eq!(bad.parse::<Name>(), Err(NameError), "{bad:?}");
+    }
+}
+
+#[test]
+fn writers_at_once_lose_nothing_and_leave_no_gap() {
+    let s = scene();
+    thread::scope(|scope| {
+        for writer in 0..8 {
+            // Handles of their own, as other processes would have.
+            let dir = SignatureDir::open(s.dir.path(), DirLimits::default()).unwrap();
+            scope.spawn(move || {
+                for n in 0..8 {
+                    dir.append(&place(), format!("{writer} {n}").as_bytes(), None).unwrap();
+                    dir.append(&place(), format!("all {n}").as_bytes(), None).unwrap();
+                }
+            });
+        }
+    });
+    let kept = s.dir.list(&place()).unwrap();
+    let contents: BTreeSet<_> = kept.iter().map(|kept| kept.content.clone()).collect();
+    assert_eq!((kept.len(), contents.len()), (8 * 8 + 8, 8 * 8 + 8));
+}
+
+#[test]
+fn a_plain_writer_beside_us_is_never_written_over() {
+    let s = scene();
+    s.dir.append(&place(), b"start", None).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..40 {
+                s.dir.append(&place(), format!("ours {n}").as_bytes(), None).unwrap();
+            }
+        });
+        scope.spawn(|| {
+            for n in 0..40 {
+                let free = (1..).map(|n| s.file(&place(), &signature_name(n)));
+                let mut created = free.filter_map(|path| File::create_new(path).ok());
+                io::Write::write_all(&mut created.next().unwrap(), format!("theirs {n}").as_bytes()).unwrap();
+            }
+        });
+    });
+    let kept = s.dir.list(&place()).unwrap();
+    let contents: BTreeSet<_> = kept.into_iter().map(|kept| String::from_utf8(kept.content).unwrap()).collect();
+    let wanted = (0..40).flat_map(|n| [format!("ours {n}"), format!("theirs {n}")]).chain(["start".to_owned()]);
+    assert_eq!(contents, wanted.collect());
+}
+
+#[test]
+fn leftovers_of_a_killed_writer_are_removed() {
+    let s = scene();
+    s.dir.append(&place(), b"one", None).unwrap();
+    let left = s.file(&place(), ".new-0123");
+    fs::write(&left, "half").unwrap();
+    s.dir.append(&place(), b"two", None).unwrap();
+    assert!(!left.exists());
+    fs::write(&left, "half").unwrap();
+    assert_eq!(s.dir.walk_and_sweep(100).unwrap().1, 1);
+    assert!(!left.exists());
+}
+
+#[test]
+fn a_writer_that_keeps_the_lock_is_not_waited_for_for_ever() {
+    let s = scene();
+    s.dir.append(&place(), b"one", None).unwrap();
+    let folder = files::open_root(&s.file(&place(), "")).unwrap();
+    let lock = Lock::take(&folder, Duration::ZERO).unwrap();
+    let other = files::open_root(&s.file(&place(), "")).unwrap();
+    assert!(Lock::take(&other, Duration::from_millis(20)).unwrap().is_none());
+    drop(lock);
+    assert!(Lock::take(&other, Duration::ZERO).unwrap().is_some());
+}
+
+#[test]
+fn the_walk_sees_repositories_of_any_depth_and_nothing_else() {
+    let s = scene();
+    let deep = Place::new("a/b/c/d/e", &Digest::sha256(b"deep")).unwrap();
+    let flat = Place::new("flat", &Digest::sha256(b"flat")).unwrap();
+    for place in [&deep, &flat, &place()] {
+        s.dir.append(place, b"one", None).unwrap();
+    }
+    s.dir.append(&flat, b"two", None).unwrap();
+    fs::create_dir_all(s.dir.path().join(".git/x@sha256=00")).unwrap();
+    fs::create_dir_all(s.dir.path().join("empty")).unwrap();
+    symlink(s.dir.path(), s.dir.path().join("around")).unwrap();
+    let walk = s.dir.walk(1000).unwrap();
+    let seen = |place: &Place, signatures| Seen { place: place.clone(), signatures };
+    assert_eq!(walk, Walk { seen: vec![seen(&deep, 1), seen(&flat, 2), seen(&place(), 1)], more: false });
+    assert!(s.dir.walk(3).unwrap().more);
+}
+
+#[test]
+fn what_is_in_memory_is_read_without_waiting() {
+    let s = scene();
+    s.dir.append(&place(), b"one", None).unwrap();
+    let slow = s.dir.read(&place(), 1).unwrap();
+    // A file system without such reads says so, and the caller asks the other way.
+    if let Some(fast) = s.dir.read_at_once(&place(), 1) {
+        assert_eq!(fast, slow);
+    }
+}

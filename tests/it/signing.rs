@@ -1,0 +1,11 @@
+//! `podseal sign` and `podseal load-sign`: what they make is taken by the field's own tools, and by podseal.
+
+mod accepted;
+mod archives;
+mod beside;
+mod places;
+mod world;
+
+pub fn trials() -> Vec<libtest_mimic::Trial> {
+    [accepted::trials(), places::trials(), beside::trials(), archives::trials()].into_iter().flatten().collect()
+}
