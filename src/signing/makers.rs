@@ -150,12 +150,31 @@ impl Makers {
     pub fn update(&mut self, changed: Maker, key_file: &[u8]) -> Result<(), String> {
         let path = self.key_file(&changed.key_file);
         check_own(&changed, &path)?;
-        let Some(place) = self.list.iter_mut().find(|maker| maker.name == changed.name) else {
+        let Some(at) = self.list.iter().position(|maker| maker.name == changed.name) else {
             return Err(format!("no image maker {}", changed.name));
         };
-        // First what is trusted no longer or newly, then the note of it: publishing again does no harm.
-        files::publish_over(&path, key_file)?;
-        *place = changed;
+        let before = self.list.clone();
+        let known = |key: &MakerKey| {
+            before.get(at).is_some_and(|maker| maker.keys.iter().any(|other| other.fingerprint == key.fingerprint))
+        };
+        let adds = !changed.keys.iter().all(known);
+        if let Some(place) = self.list.get_mut(at) {
+            *place = changed;
+        }
+        // A new key is recorded before it is published, so that it is never taken for somebody else's; anything else
+        // after it, so that it can be done again when this is interrupted.
+        if adds {
+            self.save()?;
+        }
+        let published = files::publish_over(&path, key_file);
+        if let Err(why) = published {
+            self.list = before;
+            return Err(if adds {
+                self.save().err().map_or(why.clone(), |more| format!("{why}; {more}"))
+            } else {
+                why
+            });
+        }
         self.save()
     }
 

@@ -1,9 +1,9 @@
 //! `podseal imagemaker` with the real gpg, skopeo and API server.
 
-mod cluster;
+pub mod cluster;
 mod later;
 mod making;
-mod nodes;
+pub mod nodes;
 mod refused;
 mod terminal;
 pub mod world;

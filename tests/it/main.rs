@@ -28,6 +28,7 @@ mod negatives;
 mod notary;
 mod pinning;
 mod quickstart;
+mod seeds;
 mod servers;
 mod signing;
 mod status;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         negatives::trials(),
         keys::trials(),
         imagemaker::trials(),
+        seeds::trials(),
         notary::trials(),
         controller::trials(),
         pinning::trials(),

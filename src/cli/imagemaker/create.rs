@@ -7,7 +7,8 @@ use std::time::SystemTime;
 
 use serde_json::json;
 
-use super::plan::{Plan, PlannedKey, early_end, makers};
+use super::choice::{PlannedKey, early_end};
+use super::plan::{Plan, makers};
 use super::{Failure, entries, hosts};
 use crate::cli::args::imagemaker::{CreateArguments, Printed};
 use crate::cli::output::{complain, print};
