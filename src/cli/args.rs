@@ -1,9 +1,9 @@
 //! Arguments as typed.
 
+pub(super) mod imagemaker;
 pub(super) mod load_sign;
 pub(super) mod sign;
 mod store;
-pub(super) mod imagemaker;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

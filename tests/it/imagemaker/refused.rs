@@ -113,13 +113,13 @@ fn names_that_do_not_lead_to_this_host_are_refused_without_force() {
     let ran = host.create(&["a@podseal-nowhere.local"]);
     assert_refused(&host, &ran, 1, &["podseal-nowhere.local does not resolve", "--force"]);
     let mut flags = PLAIN;
-    flags[7] = "--lookaside=http://192.0.2.7:81/sigstore/";
+    flags[7] = "--lookaside=http://203.0.113.7:81/sigstore/";
     let ran = host.run(&[&["create", "a@localhost"], &flags[..]].concat());
-    assert_refused(&host, &ran, 1, &["192.0.2.7 leads to 192.0.2.7, and not to this host", "--force"]);
+    assert_refused(&host, &ran, 1, &["203.0.113.7 leads to 203.0.113.7, and not to this host", "--force"]);
     assert!(!host.dir.exists());
     // A registry elsewhere is noted.
-    let ran = host.create(&["a@192.0.2.8:5000/x"]).succeeded();
-    assert!(ran.stderr.contains("note: 192.0.2.8 leads to 192.0.2.8, and not to this host"), "{ran}");
+    let ran = host.create(&["a@203.0.113.8:5000/x"]).succeeded();
+    assert!(ran.stderr.contains("note: 203.0.113.8 leads to 203.0.113.8, and not to this host"), "{ran}");
     let ran = host.create(&["b@podseal-nowhere.local", "--force"]).succeeded();
     assert!(ran.stderr.contains("warning: podseal-nowhere.local does not resolve"), "{ran}");
 }

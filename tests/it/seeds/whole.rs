@@ -44,7 +44,7 @@ const UID: &str = "Images Developer (ImageMaker Signer) <imagemaker@registry.loc
 struct Computer {
     host: Host,
     registry: Registry,
-    served: Served,
+    store: Served,
     /// `/var/sigstore/keys/group1.pgp`.
     key_file: PathBuf,
     /// `/etc/containers` of everybody else.
@@ -61,13 +61,13 @@ impl Computer {
             std::fs::create_dir_all(host.dir.join(folder)).unwrap();
         }
         std::fs::write(host.dir.join("index.html"), "<html><body><h1>It works!</h1></body></html>\n").unwrap();
-        let served = Served::start(server, &host.dir);
-        let index = served.get("/");
+        let sigstore = Served::start(server, &host.dir);
+        let index = sigstore.get("/");
         assert_eq!(index.status, 200, "{}", index.text());
         if server == Server::Nginx {
             assert!(index.text().contains("It works!"), "{}", index.text());
         }
-        let store = format!("{}/sigstore/", served.url);
+        let store = format!("{}/sigstore/", sigstore.url);
         let key_file = host.key_file("group1");
         match keys {
             Keys::Podseal => made_by_podseal(&host, &registry, &store),
@@ -79,7 +79,7 @@ impl Computer {
         let own = format!(
             "default-docker:\n\ndocker:\n  {}:\n    lookaside: {}/sigstore\n    lookaside-staging: file://{}/sigstore/\n",
             registry.host,
-            served.url,
+            sigstore.url,
             host.dir.display()
         );
         let own_registries_d = containers(&Value::Null, &own).join("registries.d");
@@ -88,7 +88,7 @@ impl Computer {
         if keys == Keys::Podseal {
             assert_same_settings(&host, &clients);
         }
-        Self { host, registry, served, key_file, clients, own_registries_d }
+        Self { host, registry, store: sigstore, key_file, clients, own_registries_d }
     }
 }
 
@@ -141,7 +141,7 @@ fn whole(keys: Keys, signer: Signer, server: Server) {
     sign(signer, &computer.host, MAIL, &image, &computer.own_registries_d);
     let laid = format!("sigstore/{}@sha256={}/signature-1", image.repository, image.hex());
     assert!(computer.host.dir.join(&laid).is_file(), "{laid}");
-    assert_eq!(computer.served.get(&format!("/{laid}")).status, 200);
+    assert_eq!(computer.store.get(&format!("/{laid}")).status, 200);
     pull(&computer.clients, &name).succeeded();
     world.wait("the signed image is allowed", &name, |answer| answer.allowed);
     world.run("signed", &name).succeeded();
@@ -159,7 +159,7 @@ fn apply_policy(computer: &Computer, keys: Keys, world: &World) {
     let entry = format!(
         "{{registry: '{}', signCheck: true, gpgKeyRef: k8s://registry-system/sigstore-key-group1, \
          lookaside: '{}/sigstore/', insecure: true}}",
-        computer.registry.host, computer.served.url
+        computer.registry.host, computer.store.url
     );
     let policy = format!(
         "{{apiVersion: tmax.io/v1, kind: ClusterRegistrySecurityPolicy, metadata: {{name: group1}}, \
@@ -187,17 +187,17 @@ fn damaged_and_put_back(computer: &Computer, world: &World, image: &Image) {
     world.run("again", &name).succeeded();
 }
 
-/// curl http://sigstore.local:81/keys/group1.pgp > /var/sigstore/keys/group1.pgp, and the same settings.
+/// `curl http://sigstore.local:81/keys/group1.pgp > /var/sigstore/keys/group1.pgp`, and the same settings.
 fn on_another_computer(computer: &Computer, image: &Image) {
-    let key = computer.served.get("/keys/group1.pgp");
+    let key = computer.store.get("/keys/group1.pgp");
     assert_eq!((key.status, &key.body), (200, &std::fs::read(&computer.key_file).unwrap()));
     let file = scratch::folder("other").join("group1.pgp");
     std::fs::write(&file, &key.body).unwrap();
-    let store = format!("{}/sigstore/", computer.served.url);
+    let store = format!("{}/sigstore/", computer.store.url);
     let policy = policy_of(&computer.registry.host, &file);
     // By the newer name of the store, by the older one, by both.
     for names in [&["lookaside"][..], &["sigstore"], &["lookaside", "sigstore"]] {
-        let lines: String = names.iter().map(|name| format!("  {name}: {store}\n")).collect();
+        let lines = names.iter().fold(String::new(), |text, name| text + &format!("  {name}: {store}\n"));
         let clients = containers(&policy, &format!("default-docker:\n{lines}"));
         pull(&clients, &image.tagged()).succeeded();
         let other = computer.registry.push("alt/other:latest");
