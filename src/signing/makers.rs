@@ -149,41 +149,61 @@ impl Makers {
     /// that are recorded as the maker's: whatever else is in it was put there by somebody for a reason.
     pub fn update(&mut self, changed: Maker, key_file: &[u8]) -> Result<(), String> {
         let path = self.key_file(&changed.key_file);
-        self.check_own(&changed, &path)?;
-        let Some(place) = self.list.iter_mut().find(|maker| maker.name == changed.name) else {
+        check_own(&changed, &path)?;
+        let Some(at) = self.list.iter().position(|maker| maker.name == changed.name) else {
             return Err(format!("no image maker {}", changed.name));
         };
-        // First what is trusted no longer or newly, then the note of it: publishing again does no harm.
-        files::publish_over(&path, key_file)?;
-        *place = changed;
+        let before = self.list.clone();
+        let known = |key: &MakerKey| {
+            before.get(at).is_some_and(|maker| maker.keys.iter().any(|other| other.fingerprint == key.fingerprint))
+        };
+        let adds = !changed.keys.iter().all(known);
+        if let Some(place) = self.list.get_mut(at) {
+            *place = changed;
+        }
+        // A new key is recorded before it is published, so that it is never taken for somebody else's; anything else
+        // after it, so that it can be done again when this is interrupted.
+        if adds {
+            self.save()?;
+        }
+        let published = files::publish_over(&path, key_file);
+        if let Err(why) = published {
+            self.list = before;
+            return Err(if adds {
+                self.save().err().map_or(why.clone(), |more| format!("{why}; {more}"))
+            } else {
+                why
+            });
+        }
         self.save()
-    }
-
-    fn check_own(&self, maker: &Maker, path: &Path) -> Result<(), String> {
-        let Ok(about) = std::fs::symlink_metadata(path) else { return Ok(()) };
-        if !about.is_file() {
-            return Err(format!("{}: not a regular file, and left alone", path.display()));
-        }
-        let held: BTreeSet<_> = certificates(&maker.key_file, &read_bounded(path, MAX_KEY_FILE)?, SystemTime::now())
-            .into_iter()
-            .map(|key| key.fingerprint)
-            .collect();
-        let foreign: Vec<_> =
-            held.into_iter().filter(|print| maker.keys.iter().all(|key| key.fingerprint != *print)).collect();
-        if foreign.is_empty() {
-            return Ok(());
-        }
-        Err(format!(
-            "{} holds keys that are not the maker {}'s ({}), and is left alone: move them to a file of their own",
-            path.display(),
-            maker.name,
-            foreign.join(", ")
-        ))
     }
 
     fn save(&self) -> Result<(), String> {
         files::publish_over(&self.directory.join(record::FILE), record::text(&self.list)?.as_bytes())
     }
+}
+
+/// Whether a file holds nothing but keys of this maker.
+fn check_own(maker: &Maker, path: &Path) -> Result<(), String> {
+    let Ok(about) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    if !about.is_file() {
+        return Err(format!("{}: not a regular file, and left alone", path.display()));
+    }
+    let held: BTreeSet<_> = certificates(&maker.key_file, &read_bounded(path, MAX_KEY_FILE)?, SystemTime::now())
+        .into_iter()
+        .map(|key| key.fingerprint)
+        .collect();
+    let foreign: Vec<_> =
+        held.into_iter().filter(|print| maker.keys.iter().all(|key| key.fingerprint != *print)).collect();
+    if foreign.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "{} holds keys that are not the maker {}'s ({}), and is left alone: move them to a file of their own",
+        path.display(),
+        maker.name,
+        foreign.join(", ")
+    ))
 }
 
 /// The certificates of a key file as of `now`; one that cannot be read is not among them.

@@ -3,11 +3,12 @@
 mod cluster;
 mod command_line;
 mod files;
+mod imagemakers;
 
 use std::path::{Path, PathBuf};
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
-    [files::trials(), command_line::trials(), cluster::trials()].into_iter().flatten().collect()
+    [files::trials(), command_line::trials(), imagemakers::trials(), cluster::trials()].into_iter().flatten().collect()
 }
 
 fn root() -> &'static Path {

@@ -19,6 +19,7 @@ mod differential_cosign;
 mod differential_gpg;
 mod docs;
 mod e2e;
+mod imagemaker;
 mod keyless;
 mod keys;
 mod layering;
@@ -28,6 +29,7 @@ mod notary;
 mod pinning;
 mod quickstart;
 mod records;
+mod seeds;
 mod servers;
 mod signing;
 mod status;
@@ -50,6 +52,8 @@ fn main() -> ExitCode {
         negatives::trials(),
         keys::trials(),
         store::trials(),
+        imagemaker::trials(),
+        seeds::trials(),
         notary::trials(),
         controller::trials(),
         pinning::trials(),

@@ -104,7 +104,7 @@ impl FromStr for MakerArgument {
         match KeyName::read(&format!("{name}.pgp")) {
             Some(Ok(_)) => {}
             Some(Err(why)) => return Err(format!("{name:?} cannot be a maker's name: {why}")),
-            None => return Err("expected NAME or NAME@REGISTRY[/PATH]".to_owned()),
+            None => return Err("expected a name, or NAME@REGISTRY[/PATH]".to_owned()),
         }
         Ok(Self { name: name.to_owned(), path: path.map(maker_path).transpose()? })
     }

@@ -7,7 +7,8 @@ use std::time::SystemTime;
 
 use serde_json::json;
 
-use super::plan::{Plan, PlannedKey, early_end, makers};
+use super::choice::{PlannedKey, early_end};
+use super::plan::{Plan, makers};
 use super::{Failure, entries, hosts};
 use crate::cli::args::imagemaker::{CreateArguments, Printed};
 use crate::cli::output::{complain, print};
@@ -93,7 +94,7 @@ fn check(plan: &Plan, registry: &Makers, gnupg: &Gnupg) -> Result<(), Failure> {
         let keys = gnupg.secret_keys()?;
         if let Some(key) = keys.iter().find(|key| key.is_usable() && key.is_named(email)) {
             return Err(Failure::Failed(format!(
-                "{} holds a key for {email} already ({}): take it with --key-type existing --key {0}, or give another \
+                "{0} holds a key for {email} already ({1}): take it with --key-type existing --key {1}, or give another \
                  --email",
                 gnupg.place(),
                 key.fingerprint

@@ -94,9 +94,9 @@ mod tests {
     fn a_local_name_elsewhere_is_wrong_and_a_public_registry_is_noted() {
         // RFC 5737 and RFC 6761: nobody has these.
         let found =
-            look(["192.0.2.1:5000", "podseal-nowhere.invalid", "podseal-nowhere.local"], ["http://192.0.2.2/x"]);
+            look(["203.0.113.1:5000", "podseal-nowhere.invalid", "podseal-nowhere.local"], ["http://203.0.113.2/x"]);
         assert_eq!(found.wrong.len(), 2, "{found:?}");
-        assert!(found.wrong.iter().any(|line| line.contains("192.0.2.2, and not to this host")), "{found:?}");
+        assert!(found.wrong.iter().any(|line| line.contains("203.0.113.2, and not to this host")), "{found:?}");
         assert!(found.wrong.iter().any(|line| line.starts_with("podseal-nowhere.local does not resolve")), "{found:?}");
         assert_eq!(found.notes.len(), 2, "{found:?}");
     }

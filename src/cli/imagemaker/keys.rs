@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::create::{Holder, Obtained, home, obtain};
 use super::prompt::Terminal;
-use super::{Failure, file_passphrase, gnupg_of, of_key, plan};
+use super::{Failure, choice, file_passphrase, gnupg_of, of_key};
 use crate::cli::args::imagemaker::{
     PassphraseArguments, PasswdArguments, RevocationReason, RevokeArguments, RotateArguments,
 };
@@ -62,8 +62,8 @@ pub(super) fn rotate(arguments: &RotateArguments) -> Result<ExitCode, Failure> {
     let now = SystemTime::now();
     let mut makers = Makers::open(&arguments.host.dir)?;
     let mut maker = makers.get(&arguments.name)?.clone();
-    let planned = plan::key(&arguments.key, &maker.name, now)?;
-    if let Some(note) = plan::early_end(&planned, now) {
+    let planned = choice::key(&arguments.key, &maker.name, now)?;
+    if let Some(note) = choice::early_end(&planned, now) {
         complain(&format!("warning: {note}"));
     }
     let old_home = gnupg_of(&maker);

@@ -1,12 +1,13 @@
 //! `podseal imagemaker`: those who sign images, from their keys to the policies that ask for them.
 //!
 //! ```text
-//!   arguments, terminal ─► plan ─► create ─► gpg: a key ─► signing::makers: key file, registry
+//!   arguments, terminal ─► plan, choice ─► create ─► gpg: a key ─► signing::makers: key file, registry
 //!                                    │                       │
 //!                                    └─► entries ◄───────────┴─► nodes (policy.json, registries.d)
 //!                                        (cluster policy)
 //! ```
 
+mod choice;
 mod create;
 mod entries;
 mod hosts;

@@ -27,7 +27,7 @@ struct Hidden<'a> {
 impl Drop for Hidden<'_> {
     fn drop(&mut self) {
         // Nothing more can be done when the terminal is gone.
-        let _ = tcsetattr(self.file, OptionalActions::Flush, &self.before);
+        let _ = tcsetattr(self.file, OptionalActions::Drain, &self.before);
     }
 }
 
@@ -79,8 +79,7 @@ impl Terminal {
 
     /// A passphrase without an echo.
     pub(in crate::cli) fn secret(&mut self, question: &str) -> Result<Secret, Failure> {
-        write!(self.file, "{question}: ").and_then(|()| self.file.flush()).map_err(gone)?;
-        let text = self.hidden();
+        let text = self.hidden(question);
         self.say("")?;
         Ok(Secret::new(text?)?)
     }
@@ -88,16 +87,14 @@ impl Terminal {
     /// A new passphrase, typed twice.
     pub(super) fn new_secret(&mut self, whose: &str) -> Result<Secret, Failure> {
         for _ in 0..TRIES {
-            match (self.secret(&format!("New passphrase for {whose}")), self.secret("Once more")) {
-                (Ok(one), Ok(two)) if one.is(&two) => return Ok(one),
-                (Ok(_), Ok(_)) => self.say("  they differ")?,
-                (Err(Failure::Failed(why)), _) | (_, Err(Failure::Failed(why)))
-                    if why.starts_with("the passphrase") =>
-                {
-                    self.say(&format!("  {why}"))?;
-                }
-                (Err(error), _) | (_, Err(error)) => return Err(error),
-            }
+            let typed = self.secret(&format!("New passphrase for {whose}"));
+            let why = match typed.and_then(|one| Ok(self.secret("Once more")?.is(&one).then_some(one))) {
+                Ok(Some(secret)) => return Ok(secret),
+                Ok(None) => "they differ".to_owned(),
+                Err(Failure::Failed(why)) if why.starts_with("the passphrase") => why,
+                Err(error) => return Err(error),
+            };
+            self.say(&format!("  {why}"))?;
         }
         Err(ended())
     }
@@ -114,16 +111,18 @@ impl Terminal {
         Err(ended())
     }
 
-    /// Byte by byte and without signals, so that the echo comes back whatever key ends it.
-    fn hidden(&mut self) -> Result<Vec<u8>, Failure> {
+    /// Byte by byte and without signals, so that the echo comes back whatever key ends it. The question comes when the echo
+    /// is off, and what was typed before it counts for nothing.
+    fn hidden(&mut self, question: &str) -> Result<Vec<u8>, Failure> {
         let file = self.file.try_clone().map_err(gone)?;
         let before = tcgetattr(&file).map_err(gone)?;
         let mut silent = before.clone();
         silent.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
         silent.special_codes[SpecialCodeIndex::VMIN] = 1;
         silent.special_codes[SpecialCodeIndex::VTIME] = 0;
-        tcsetattr(&file, OptionalActions::Now, &silent).map_err(gone)?;
+        tcsetattr(&file, OptionalActions::Flush, &silent).map_err(gone)?;
         let _restored = Hidden { file: &file, before };
+        write!(self.file, "{question}: ").and_then(|()| self.file.flush()).map_err(gone)?;
         // With its capacity from the start: growing would leave copies behind.
         let mut bytes = Vec::with_capacity(MAX_LINE);
         loop {

@@ -132,3 +132,20 @@ fn directories_that_are_there_keep_their_modes() {
     lay_out(&directory).unwrap();
     assert_eq!((mode(&directory), mode(&directory.join("keys"))), (0o700, 0o775));
 }
+
+#[test]
+fn a_new_key_that_cannot_be_published_is_not_recorded_either() {
+    let host = host();
+    let directory = host.path().join("sig");
+    let mut makers = Makers::open(&directory).unwrap();
+    makers.add(maker("imklocal", "registry.local"), b"key").unwrap();
+    std::fs::remove_dir_all(directory.join("keys")).unwrap();
+    let mut changed = maker("imklocal", "registry.local");
+    changed.keys.push(MakerKey::active(&"B".repeat(40), SystemTime::UNIX_EPOCH));
+    makers.update(changed.clone(), b"new").unwrap_err();
+    assert_eq!(Makers::read(&directory).unwrap().list(), [maker("imklocal", "registry.local")]);
+    assert_eq!(makers.list(), [maker("imklocal", "registry.local")]);
+    std::fs::create_dir(directory.join("keys")).unwrap();
+    makers.update(changed.clone(), b"new").unwrap();
+    assert_eq!(Makers::read(&directory).unwrap().list(), [changed]);
+}

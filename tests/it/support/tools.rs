@@ -16,6 +16,8 @@ pub enum Need {
     DebianRegistry,
     /// gpg and skopeo.
     Gpg,
+    /// A terminal to type at.
+    Terminal,
     /// Sequoia's command line.
     Sq,
     /// cosign and openssl, which makes its odder keys.
@@ -51,6 +53,7 @@ impl Need {
             Self::Registry => &["referrers-registry", "crane"],
             Self::DebianRegistry => &["docker-registry", "crane"],
             Self::Gpg => &["gpg", "gpgconf", "skopeo"],
+            Self::Terminal => &["script"],
             Self::Sq => &["sq"],
             Self::Cosign => &["cosign", "openssl"],
             Self::Notary => &["notary-server", "notary"],
