@@ -26,21 +26,22 @@ impl Server {
         let authority = Authority::new("floor");
         let tls = authority.server(&LOCAL);
         let mut command = Command::new(std::env::current_exe().unwrap());
+        command.env("MALLOC_ARENA_MAX", "2");
         let process = Process::spawn("floor", command.arg("floor").arg(tls.cert).arg(tls.key));
         let address = process.wait_ready(|process| process.log().split_once('\n').map(|(line, _)| line.to_owned()));
         Self::at(&address, process, &authority)
     }
 
-    /// podseal on a cluster, ready; logs as they are by default.
+    /// podseal's webhook on a cluster, ready, run as the chart runs it; logs as they are by default.
     pub fn podseal(cluster: &Cluster, args: &[&str]) -> Self {
         let authority = Authority::new("webhook");
         let tls = authority.server(&LOCAL);
         let address = format!("127.0.0.1:{}", ports::free());
         let mut command = Command::new(BINARY);
         command.arg("serve").arg("--kubeconfig").arg(cluster.kubeconfig(User::Podseal));
-        command.args(["--own-namespace", OWN_NAMESPACE, "--listen", &address, "--drain-delay", "0s"]);
+        command.args(["--run=webhook", "--own-namespace", OWN_NAMESPACE, "--listen", &address, "--drain-delay", "0s"]);
         command.arg("--tls-cert").arg(&tls.cert).arg("--tls-key").arg(&tls.key).args(args);
-        command.env("HOME", scratch::folder("home"));
+        command.env("HOME", scratch::folder("home")).env("MALLOC_ARENA_MAX", "2");
         let server = Self::at(&address, Process::spawn("podseal", &mut command), &authority);
         let ready = format!("{}/readyz", server.base);
         server.process.wait_ready(|_| server.http.get(&ready).is_ok_and(|reply| reply.status == 200).then_some(()));

@@ -60,6 +60,7 @@ impl CosignMethod<'_> {
             log_for_keys: check.log_for_keys,
             keyless: keyless.then_some(evidence),
             attestations: check.attestations.clone(),
+            identities: check.identities.clone(),
             budget: Budget::default(),
         };
         let tally = Mutex::new(Tally::new(check, self.signers, self.subject.image));

@@ -132,7 +132,8 @@ impl Entry {
     }
 }
 
-/// The manifests that a node of one of these platforms could run (of any, when there are none), each with its platform for messages; `None` when this is no index.
+/// The manifests that a node of one of these platforms could run (of any, when there are none), each with its platform
+/// for messages; `None` when this is no index.
 ///
 /// The error says why an index cannot count by its manifests.
 fn children(manifest: &Manifest, platforms: &[Platform]) -> Result<Option<Vec<(Digest, String)>>, String> {

@@ -185,6 +185,34 @@ fn i15_what_may_not_be_read_decides_nothing() {
     assert!(ran.code == Some(64) && ran.stderr.contains(&format!("no Pod runs in namespace {namespace}")), "{ran}");
 }
 
+/// `podseal convert --cluster` makes of what is applied what `-f` makes of the same in files, and never less.
+fn a_cluster_is_converted_as_its_files_are() {
+    let world = World::new("nodes");
+    let namespace = &world.namespace;
+    namespace.secret("key", &[("cosign.pub", world.key.public.as_bytes())]);
+    let _policy = Cluster::shared().cluster_policy(namespace, "check-cluster-nodes", &world.entry());
+    let folder = scratch::folder("nodes");
+    let convert = |user: User, out: &str| {
+        let (kubeconfig, out) = (Cluster::shared().kubeconfig(user), folder.join(out));
+        let arguments = ["convert", "--to", "containers", "--cluster", "--kubeconfig", kubeconfig.to_str().unwrap()];
+        podseal_with(&[&arguments[..], &["--out", out.to_str().unwrap()]].concat(), &[], b"")
+    };
+    convert(User::Admin, "by-admin").succeeded();
+    let made: Value = serde_json::from_slice(&std::fs::read(folder.join("by-admin/policy.json")).unwrap()).unwrap();
+    let scope = &made["transports"]["docker"][&world.registry.host];
+    assert_eq!(
+        (made["default"][0]["type"].as_str(), scope[0]["type"].as_str()),
+        (Some("reject"), Some("sigstoreSigned"))
+    );
+    let key = std::path::Path::new(scope[0]["keyPath"].as_str().unwrap()).file_name().unwrap();
+    let key = std::fs::read_to_string(folder.join("by-admin/podseal").join(key)).unwrap();
+    assert_eq!(key.trim(), world.key.public.trim());
+    // Who may not read the policies gets nothing, and no directory that looks like something.
+    let ran = convert(User::Alice, "by-alice");
+    assert!(ran.code == Some(1) && ran.stderr.contains("cannot be listed"), "{ran}");
+    assert!(!folder.join("by-alice").exists());
+}
+
 fn usage_of_cluster_is_checked() {
     for (arguments, said) in [
         (&["check", "--cluster", "--image", "nginx"][..], "cannot be used with"),
@@ -204,5 +232,6 @@ crate::tests! {
     policies_of_files_stand_in_for_those_of_the_cluster,
     many_pods_are_looked_at_page_by_page_and_each_image_once,
     i15_what_may_not_be_read_decides_nothing,
+    a_cluster_is_converted_as_its_files_are,
     usage_of_cluster_is_checked,
 }

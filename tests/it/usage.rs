@@ -20,6 +20,7 @@ crate::tests! {
     store_says_which_file_it_cannot_use,
     a_time_of_nothing_is_refused,
     demo_refuses_a_folder_with_something_in_it,
+    convert_says_what_is_missing_and_leaves_nothing_half_made,
 }
 
 const POLICY: &str = "deploy/samples/unchecked-registry.yaml";
@@ -200,6 +201,35 @@ fn store_says_which_file_it_cannot_use() {
     assert_ended(&store(&["--listen", "81"]), 64, "expected a port such as :81");
     assert_ended(&store(&["--max-signatures", "1000"]), 64, "expected a number from 1 to 128");
     assert_ended(&store(&["--kubernetes-auth", "--kubeconfig", "no-such-file"]), 1, "--kubeconfig no-such-file: ");
+}
+
+fn convert_says_what_is_missing_and_leaves_nothing_half_made() {
+    let parent = scratch::folder("convert");
+    let out = parent.join("nodes");
+    let out = out.to_str().unwrap();
+    let convert = |arguments: &[&str]| podseal_with(&[&["convert"], arguments].concat(), &[], b"");
+    for (arguments, code, said) in [
+        (&[][..], 64, "give the policy.json with --policy"),
+        (&["--policy", POLICY, "--name", "Not_A_Name"], 64, "--name"),
+        (&["--registries-d", "."], 64, "--policy <FILE>"),
+        (&["--policy", POLICY, "--out", out], 64, "cannot be used with"),
+        (&["--to", "containers", "-f", POLICY], 64, "--out <DIR>"),
+        (&["--to", "containers", "--out", out], 64, "give the policies with -f, or --cluster"),
+        (&["--to", "containers", "--out", out, "--cluster", "-f", POLICY], 64, "cannot be used with"),
+        (&["--to", "containers", "--out", out, "-f", "no-such-file"], 1, "no-such-file: "),
+        (&["--to", "containers", "--out", out, "--cluster", "--kubeconfig", "no-such-file"], 1, "no-such-file: "),
+        (&["--policy", "no-such-file"], 1, "no-such-file: "),
+        (&["--policy", POLICY], 1, &format!("{POLICY}: ")),
+    ] {
+        let ran = convert(arguments);
+        assert_ended(&ran, code, said);
+        assert!(ran.stdout.is_empty() && std::fs::read_dir(&parent).unwrap().next().is_none(), "{ran}");
+    }
+    // The twin: with what it needs it does its work, and does not do it over something that is there.
+    assert_ended(&convert(&["--to", "containers", "--out", out, "-f", POLICY]), 0, "");
+    let made = std::fs::read(parent.join("nodes/policy.json")).unwrap();
+    assert_ended(&convert(&["--to", "containers", "--out", out, "-f", POLICY]), 1, "not empty: give a new directory");
+    assert_eq!(std::fs::read(parent.join("nodes/policy.json")).unwrap(), made);
 }
 
 fn serve_says_which_file_it_cannot_use() {

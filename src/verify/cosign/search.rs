@@ -10,11 +10,12 @@ use super::{CosignMethod, locked};
 use crate::domain::digest::Digest;
 use crate::domain::expression::Budget;
 use crate::domain::image::Repository;
+use crate::domain::keyless::KeylessIdentity;
 use crate::domain::policy::AttestationCheck;
 use crate::domain::verdict::{Refusal, RefusalKind};
 use crate::fault::{Fault, FaultKind};
 use crate::signature::SignatureError;
-use crate::signature::cosign::{Claim, Layer, PublicKeys, Statement, Trust};
+use crate::signature::cosign::{Claim, Layer, PublicKeys, Signer, Statement, Trust};
 use crate::signature::keyless::{Evidence, LegacyEvidence, TrustRoot};
 use crate::source::access::Access;
 use crate::source::registry::{Manifest, Referrer};
@@ -56,6 +57,8 @@ pub(super) struct TrustSet {
     pub(super) log_for_keys: bool,
     pub(super) keyless: Option<Evidence>,
     pub(super) attestations: Vec<AttestationCheck>,
+    /// Whose attestations are looked into.
+    pub(super) identities: Vec<KeylessIdentity>,
     /// For the expressions of these.
     pub(super) budget: Budget,
 }
@@ -119,11 +122,18 @@ impl TrustSet {
                 if *attestation { trust.legacy_attestation(layer, image) } else { trust.legacy(layer, image) }
             }
         }?;
+        // Anybody with a certificate can attest. What a stranger says is not looked into: its cost would be taken from the
+        // budget of those who count.
+        let counts = match &claim.signer {
+            Signer::Key(_) => true,
+            Signer::Certificate(certified) => self.identities.iter().any(|rule| rule.accepts(certified).is_some()),
+        };
         let fits = |wanted: &AttestationCheck| match &claim.statement {
             Statement::Attestation { predicate_type, predicate, subject }
                 if *predicate_type == wanted.predicate_type =>
             {
                 match &wanted.expression {
+                    _ if !counts => Found::Differs("it is by nobody who counts".to_owned()),
                     None => Found::Fits,
                     Some(expression) => match expression.holds(predicate, predicate_type, subject, &self.budget) {
                         Ok(true) => Found::Fits,

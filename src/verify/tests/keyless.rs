@@ -223,6 +223,31 @@ async fn e1_e2_attestations_are_asked_for_beside_the_signature_and_never_stand_f
     }
 }
 
+/// Whoever may push could otherwise use up what expressions may cost, and so hide the attestation that counts.
+#[tokio::test]
+async fn h12_what_strangers_attest_costs_those_who_count_nothing() {
+    const KIND: &str = "https://sbom.test";
+    let (world, shop) = (World::new(), Shop::open(1));
+    let expression = "predicate.a.all(x, predicate.a.all(y, x == y))";
+    let asks = json!({"attestations": [{"predicateType": KIND, "expression": expression}]});
+    let lab = lab(&world, &shop, &[DEV], &asks);
+    let [beside, alone] = ["beside", "alone"].map(|name| shop.image(name, name));
+    // Dear: twenty of them would use up what all of an image's may cost.
+    let dear = json!({"a": vec![0; 350]});
+    for (name, digest) in [("beside", &beside), ("alone", &alone)] {
+        let strange = attestation(&world, OPS, digest, KIND, &dear);
+        let mut bundles = vec![signature(&world, DEV, digest)];
+        // Each is another blob.
+        bundles.extend((0..40).map(|i| [strange.as_slice(), &vec![b' '; i]].concat()));
+        if name == "beside" {
+            bundles.push(attestation(&world, DEV, digest, KIND, &dear));
+        }
+        shop.bundles(name, digest, &bundles);
+    }
+    assert_eq!(lab.say("team", &shop.pinned("beside", &beside)).await, format!("allowed Cosign {DEV}"));
+    assert_eq!(lab.say("team", &shop.pinned("alone", &alone)).await, "denied SignerMismatch");
+}
+
 #[tokio::test]
 async fn a_legacy_attestation_tag_counts_as_a_bundle_does() {
     let (world, shop) = (World::new(), Shop::open(1));
