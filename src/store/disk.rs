@@ -26,7 +26,6 @@ mod tests;
 mod walk;
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -161,30 +160,23 @@ impl SignatureDir {
     /// The signature with this number; `None` if there is none. One above the limit of size is an error.
     pub fn read(&self, place: &Place, number: usize) -> Result<Option<Blob>, DiskError> {
         let opened = files::open_file(&self.0.root, place.file(number));
-        let Some(file) = opened.map_err(|e| self.on(place, number, e))? else { return Ok(None) };
+        let Some((file, metadata)) = opened.map_err(|e| self.on(place, number, e))? else { return Ok(None) };
         let content = files::read(&file, self.0.limits.size).map_err(|e| self.on(place, number, e))?;
-        self.blob(place, number, &file, content).map(Some)
+        if content.len() > self.0.limits.size {
+            return Err(DiskError::TooLarge(self.0.limits.size));
+        }
+        Ok(Some(Blob { content, modified: metadata.mtime() }))
     }
 
     /// The same, answered only if that takes no waiting for the disk; `None` means that [`Self::read`] has to be asked.
     pub fn read_at_once(&self, place: &Place, number: usize) -> Option<Option<Blob>> {
-        let Some(file) = files::open_cached_file(&self.0.root, place.file(number)).ok()? else { return Some(None) };
-        let length = usize::try_from(file.metadata().ok()?.len()).ok().filter(|n| *n <= self.0.limits.size)?;
+        let opened = files::open_cached_file(&self.0.root, place.file(number)).ok()?;
+        let Some((file, metadata)) = opened else { return Some(None) };
+        let length = usize::try_from(metadata.len()).ok().filter(|length| *length <= self.0.limits.size)?;
         let mut content = vec![0; length];
         let mut buffers = [io::IoSliceMut::new(&mut content)];
         let read = rustix::io::preadv2(&file, &mut buffers, 0, ReadWriteFlags::NOWAIT).ok()?;
-        if read != length {
-            return None;
-        }
-        self.blob(place, number, &file, content).ok().map(Some)
-    }
-
-    fn blob(&self, place: &Place, number: usize, file: &File, content: Vec<u8>) -> Result<Blob, DiskError> {
-        if content.len() > self.0.limits.size {
-            return Err(DiskError::TooLarge(self.0.limits.size));
-        }
-        let modified = file.metadata().map_err(|e| self.on(place, number, e))?.mtime();
-        Ok(Blob { content, modified })
+        (read == length).then_some(Some(Blob { content, modified: metadata.mtime() }))
     }
 
     /// The signatures of a digest in the order of their numbers, up to the first that is missing. One that is too large
@@ -201,7 +193,7 @@ impl SignatureDir {
         let limits = self.0.limits;
         let (mut kept, mut names) = (Vec::new(), HashSet::new());
         for number in 1..=limits.signatures {
-            let Some(file) = files::open_file(folder, signature_name(number).as_str())? else {
+            let Some((file, _)) = files::open_file(folder, signature_name(number).as_str())? else {
                 return Ok((kept, number));
             };
             let content = files::read(&file, limits.size)?;
@@ -240,7 +232,7 @@ fn name_file(content: &Digest) -> String {
 
 /// The name that was chosen for this content.
 fn chosen_name(folder: &OwnedFd, content: &Digest) -> io::Result<Option<Name>> {
-    let Some(file) = files::open_file(folder, name_file(content).as_str())? else { return Ok(None) };
+    let Some((file, _)) = files::open_file(folder, name_file(content).as_str())? else { return Ok(None) };
     let mut bytes = [0; Name::LENGTH + 1];
     let length = file.read_at(&mut bytes, 0)?;
     let text = bytes.get(..length).and_then(|bytes| std::str::from_utf8(bytes).ok());

@@ -1,6 +1,6 @@
 //! Files and folders below a root, opened so that no name and no link leads out of it.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -54,20 +54,25 @@ pub(super) fn make_folder(at: impl AsFd, name: &str) -> io::Result<OwnedFd> {
     }
 }
 
-/// A regular file below this folder; `None` if there is none of that name.
-pub(super) fn open_file(at: impl AsFd, path: impl rustix::path::Arg) -> io::Result<Option<File>> {
+/// A regular file below this folder, and what the file system says of it; `None` if there is none of that name.
+pub(super) fn open_file(at: impl AsFd, path: impl rustix::path::Arg) -> io::Result<Option<(File, Metadata)>> {
     open_resolved(at, path, confined())
 }
 
 /// The same for one whose whole path the kernel has in memory; [`io::ErrorKind::WouldBlock`] for others.
-pub(super) fn open_cached_file(at: impl AsFd, path: impl rustix::path::Arg) -> io::Result<Option<File>> {
+pub(super) fn open_cached_file(at: impl AsFd, path: impl rustix::path::Arg) -> io::Result<Option<(File, Metadata)>> {
     open_resolved(at, path, confined() | ResolveFlags::CACHED)
 }
 
-fn open_resolved(at: impl AsFd, path: impl rustix::path::Arg, how: ResolveFlags) -> io::Result<Option<File>> {
+fn open_resolved(
+    at: impl AsFd,
+    path: impl rustix::path::Arg,
+    how: ResolveFlags,
+) -> io::Result<Option<(File, Metadata)>> {
     let Some(file) = absent(rustix::fs::openat2(at, path, FILE, Mode::empty(), how))? else { return Ok(None) };
     let file = File::from(file);
-    if file.metadata()?.is_file() { Ok(Some(file)) } else { Err(irregular()) }
+    let metadata = file.metadata()?;
+    if metadata.is_file() { Ok(Some((file, metadata))) } else { Err(irregular()) }
 }
 
 /// A missing file or folder is no error.

@@ -5,10 +5,11 @@ use std::path::Path;
 use super::world::{Maker, Store, USER, authorization, document, extension_path, image, signature_path, users};
 use crate::support::http::Http;
 use crate::support::pki::{Authority, LOCAL};
+use crate::support::process::Process;
 use crate::support::registry::Registry;
 use crate::support::signer::{Gpg, KeySpec, Skopeo};
 use crate::support::store::registries_d;
-use crate::support::{scratch, tools};
+use crate::support::{ports, scratch, tools};
 
 /// curl with these arguments; the status, and what was said.
 fn curl(args: &[&str]) -> (String, String) {
@@ -164,12 +165,78 @@ fn skopeo_reads_by_the_lookaside_what_the_extension_api_took() {
     reads.accepts(&registry, &image.tagged(), &gpg.export_file(&[&key]), None).succeeded();
 }
 
+/// A registry and a store behind one address, which announces that it keeps signatures.
+fn front(registry: &Registry, store: &Store) -> (Process, String) {
+    let (home, port) = (scratch::folder("front-nginx"), ports::free());
+    let text = FRONT
+        .replace("HOME", home.to_str().unwrap())
+        .replace("PORT", &port.to_string())
+        .replace("REGISTRY", &registry.host)
+        .replace("STORE", &store.url)
+        .replace("AUTHORIZATION", &authorization());
+    let config = home.join("nginx.conf");
+    std::fs::write(&config, text).unwrap();
+    let mut command = tools::server("nginx");
+    let process = Process::spawn("front", command.args(["-e", "stderr", "-p"]).arg(&home).arg("-c").arg(&config));
+    let http = Http::trusting("");
+    process.wait_ready(|_| http.get(&format!("http://127.0.0.1:{port}/v2/")).ok());
+    (process, format!("127.0.0.1:{port}"))
+}
+
+const FRONT: &str = r#"
+daemon off; master_process off; pid HOME/pid; error_log stderr warn; events { worker_connections 64; }
+http {
+  access_log HOME/access.log; client_max_body_size 0;
+  client_body_temp_path HOME/t1; proxy_temp_path HOME/t2; fastcgi_temp_path HOME/t3;
+  uwsgi_temp_path HOME/t4; scgi_temp_path HOME/t5;
+  server {
+    listen 127.0.0.1:PORT;
+    proxy_set_header Host $http_host;
+    location /v2/ { proxy_pass http://REGISTRY; add_header X-Registry-Supports-Signatures 1 always; }
+    location /extensions/ { proxy_pass STORE; proxy_set_header Authorization "AUTHORIZATION"; }
+  }
+}
+"#;
+
+fn skopeo_signs_and_verifies_by_the_extension_api_of_a_front() {
+    let (origin, gpg, store) = (Registry::start(), Gpg::new(), Store::start());
+    let (key, stranger) =
+        (gpg.generate(&KeySpec::new("maker@registry.local")), gpg.generate(&KeySpec::new("other@x.org")));
+    let image = origin.push("team/app:1");
+    let (_front, host) = front(&origin, &store);
+    let name = format!("{host}/team/app:1");
+    let nothing = scratch::folder("no-registries.d");
+    let mut command = gpg.command("skopeo");
+    command.arg("--registries.d").arg(&nothing).args([
+        "copy",
+        "-q",
+        "--src-tls-verify=false",
+        "--dest-tls-verify=false",
+    ]);
+    command.args(["--sign-by", &key.fingerprint, &format!("docker://{name}"), &format!("docker://{name}")]);
+    tools::run(&mut command).succeeded();
+    let listed = store.get(&extension_path("team/app", &image.digest.parse().unwrap())).text();
+    assert!(listed.contains(&format!("{}@", image.digest)), "{listed}");
+    let verify = |key: &crate::support::signer::GpgKey| {
+        let policy = serde_json::json!({"default": [{"type": "signedBy", "keyType": "GPGKeys", "keyPath": gpg.export_file(&[key])}]});
+        let folder = scratch::folder("verify");
+        std::fs::write(folder.join("policy.json"), policy.to_string()).unwrap();
+        let mut command = gpg.command("skopeo");
+        command.arg("--policy").arg(folder.join("policy.json")).arg("--registries.d").arg(&nothing);
+        command.args(["copy", "-q", "--remove-signatures", "--src-tls-verify=false", &format!("docker://{name}")]);
+        tools::run(command.arg(format!("dir:{}", folder.join("out").display())))
+    };
+    verify(&key).succeeded();
+    verify(&stranger).failed();
+}
+
 crate::tests! {
-    needs [Registry, Gpg];
+    needs [Registry, Gpg, Store];
     the_seeds_curl_writes_and_reads_signatures,
     uploads_to_a_number_never_replace,
     only_good_signatures_of_known_writers_are_kept,
     a_store_without_writers_is_read_only_and_says_so,
     client_certificates_let_write_and_everybody_reads,
     skopeo_reads_by_the_lookaside_what_the_extension_api_took,
+    skopeo_signs_and_verifies_by_the_extension_api_of_a_front,
 }
