@@ -242,7 +242,7 @@ fn a_plain_writer_beside_us_is_never_written_over() {
         scope.spawn(|| {
             for n in 0..40 {
                 let free = (1..).map(|n| s.file(&place(), &signature_name(n)));
-                let mut created = free.filter_map(|path| File::create_new(path).ok());
+                let mut created = free.filter_map(|path| fs::File::create_new(path).ok());
                 io::Write::write_all(&mut created.next().unwrap(), format!("theirs {n}").as_bytes()).unwrap();
             }
         });
