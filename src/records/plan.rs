@@ -94,9 +94,9 @@ impl Step {
 /// digest as they are, of whatever repository. The verdicts include those on recorded signatures of this repository.
 pub fn plan(digest: &Digest, repository: &Repository, judged: &[Judged], recorded: &[ImageSignature]) -> Vec<Step> {
     if !judged.iter().any(|one| one.examined.outcome == Outcome::Verified) {
-        let goes = |record: &ImageSignature| match object::is_of(record, repository) {
-            true => Step::Remove(Box::new(record.clone())),
-            false => Step::Leave(Box::new(record.clone())),
+        let goes = |record: &ImageSignature| {
+            let step = if object::is_of(record, repository) { Step::Remove } else { Step::Leave };
+            step(Box::new(record.clone()))
         };
         return recorded.iter().map(goes).collect();
     }

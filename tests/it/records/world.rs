@@ -102,7 +102,7 @@ impl World {
 /// A registry that says that it keeps signatures itself, with these for one image.
 pub struct Keeping {
     pub host: String,
-    _process: Process,
+    _registry: Scripted,
 }
 
 impl Keeping {
@@ -118,8 +118,8 @@ impl Keeping {
         };
         let list: Vec<Value> = signatures.iter().enumerate().map(entry).collect();
         std::fs::write(folder.join(&image.digest), serde_json::json!({"signatures": list}).to_string()).unwrap();
-        let Scripted { host, _process, .. } = Scripted::start(&home, KEEPING);
-        Self { host, _process }
+        let registry = Scripted::start(&home, KEEPING);
+        Self { host: registry.host.clone(), _registry: registry }
     }
 }
 
