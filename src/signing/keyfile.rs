@@ -151,7 +151,8 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
         return Err("not a regular file".to_owned());
     }
     if about.mode() & 0o077 != 0 {
-        tracing::warn!(file = %path.display(), "others may read this secret key: chmod 600");
+        let mode = about.mode() & 0o7777;
+        return Err(format!("others may read it (mode {mode:04o}): chmod 600 {}", path.display()));
     }
     let mut bytes = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
