@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 /// The text with every character escaped that could steer a terminal or show as something else: control characters, line
 /// ends among them, and what turns the direction of writing.
 pub fn printable(text: &str) -> Cow<'_, str> {
-    escaped(text, |c| c.is_control())
+    escaped(text, char::is_control)
 }
 
 /// The same for a whole message, which may have lines and columns of its own.

@@ -96,7 +96,7 @@ fn sweep_in(place: &Path, user: u32) {
         let ours = random.is_some_and(|hex| hex.len() == 2 * RANDOM && hex.bytes().all(|b| b.is_ascii_hexdigit()));
         // Nobody else's, and no link: gpg believes what is in a home.
         let about = std::fs::symlink_metadata(&path);
-        let own = |about: &std::fs::Metadata| about.is_dir() && about.uid() == user && about.mode() & 0o077 == 0;
+        let own = |about: &std::fs::Metadata| about.is_dir() && about.uid() == user && about.mode() & 0o777 == 0o700;
         if ours
             && about.is_ok_and(|about| own(&about))
             && let Ok(Some(_lock)) = locked(&path)

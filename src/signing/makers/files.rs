@@ -42,7 +42,7 @@ pub(super) fn lock_file(path: &Path) -> Result<File, String> {
     };
     opened.map_err(|error| {
         let why = format!("{}: {error}", path.display());
-        if error.kind() != ErrorKind::PermissionDenied { why } else { format!("{why}; {}", missing_right(path)) }
+        if error.kind() == ErrorKind::PermissionDenied { format!("{why}; {}", missing_right(path)) } else { why }
     })
 }
 
