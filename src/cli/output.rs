@@ -2,18 +2,19 @@
 
 use std::io::Write;
 
-use crate::records::examine::unprintable;
+use crate::domain::printable::{printable_lines, unprintable};
 
-/// Results, to standard output. A reader that went away ends the output quietly.
+/// Results, to standard output; what could steer a terminal is escaped, whoever wrote it. A reader that went away ends
+/// the output quietly.
 pub(super) fn print(text: &str) {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let _ = out.write_all(printable_lines(text).as_bytes()).and_then(|()| out.flush());
 }
 
-/// Messages for people, to standard error.
+/// Messages for people, to standard error; escaped likewise.
 pub(super) fn complain(text: &str) {
     let mut err = std::io::stderr().lock();
-    let _ = writeln!(err, "podseal: {text}");
+    let _ = writeln!(err, "podseal: {}", printable_lines(text));
 }
 
 /// Text of strangers for a terminal: what would break the line, hide something or turn it around is replaced by U+FFFD.

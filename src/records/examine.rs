@@ -7,6 +7,7 @@ use crate::domain::digest::Digest;
 use crate::domain::identity::SignedIdentity;
 use crate::domain::image::ImageRef;
 use crate::domain::payload::SimplePayload;
+use crate::domain::printable::unprintable;
 use crate::domain::signer::{GpgSigner, gpg_signer_name};
 use crate::signature::SignatureError;
 use crate::signature::openpgp::{Keyring, UntrustedSignature, inspect};
@@ -234,33 +235,6 @@ fn outcome_of(error: &SignatureError) -> Outcome {
 /// stands beside it.
 pub fn shown(text: &str) -> String {
     text.chars().take(MAX_TEXT).map(|c| if unprintable(c) { '\u{fffd}' } else { c }).collect()
-}
-
-/// Controls, formatting (bidirectional overrides, zero-width characters, tags) and separators of lines: Cc, Cf, Zl, Zp.
-pub fn unprintable(c: char) -> bool {
-    const FORMATTING: [std::ops::RangeInclusive<char>; 20] = [
-        '\u{ad}'..='\u{ad}',
-        '\u{600}'..='\u{605}',
-        '\u{61c}'..='\u{61c}',
-        '\u{6dd}'..='\u{6dd}',
-        '\u{70f}'..='\u{70f}',
-        '\u{890}'..='\u{891}',
-        '\u{8e2}'..='\u{8e2}',
-        '\u{180e}'..='\u{180e}',
-        '\u{200b}'..='\u{200f}',
-        '\u{2028}'..='\u{202e}',
-        '\u{2060}'..='\u{2064}',
-        '\u{2066}'..='\u{206f}',
-        '\u{feff}'..='\u{feff}',
-        '\u{fff9}'..='\u{fffb}',
-        '\u{110bd}'..='\u{110cd}',
-        '\u{13430}'..='\u{1343f}',
-        '\u{1bca0}'..='\u{1bca3}',
-        '\u{1d173}'..='\u{1d17a}',
-        '\u{e0001}'..='\u{e0001}',
-        '\u{e0020}'..='\u{e007f}',
-    ];
-    c.is_control() || FORMATTING.iter().any(|range| range.contains(&c))
 }
 
 #[cfg(test)]

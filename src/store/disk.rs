@@ -19,7 +19,7 @@
 //! somebody overwrites loses its name.
 
 mod append;
-mod files;
+pub(crate) mod files;
 mod place;
 #[cfg(test)]
 mod tests;

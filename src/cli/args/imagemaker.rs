@@ -32,7 +32,7 @@ pub(in crate::cli) enum ImagemakerAction {
     /// Give a maker a new key beside the old one, which ends by itself after a time
     #[command(after_help = ROTATE_HELP)]
     Rotate(Box<RotateArguments>),
-    /// Revoke a maker's key, for good: nothing that it signed verifies any more
+    /// Revoke a maker's key, for good: nothing that it signed verifies where the key file has arrived
     #[command(after_help = REVOKE_HELP)]
     Revoke(RevokeArguments),
     /// Write the nodes' policy.json and registries.d, or the cluster's policy, for all makers

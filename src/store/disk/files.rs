@@ -31,7 +31,7 @@ fn confined() -> ResolveFlags {
 }
 
 /// The folder at a path that the administrator names; links on the way are the administrator's.
-pub(super) fn open_root(path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn open_root(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
@@ -55,7 +55,7 @@ pub(super) fn make_folder(at: impl AsFd, name: &str) -> io::Result<OwnedFd> {
 }
 
 /// A regular file below this folder, and what the file system says of it; `None` if there is none of that name.
-pub(super) fn open_file(at: impl AsFd, path: impl rustix::path::Arg) -> io::Result<Option<(File, Metadata)>> {
+pub(crate) fn open_file(at: impl AsFd, path: impl rustix::path::Arg) -> io::Result<Option<(File, Metadata)>> {
     open_resolved(at, path, confined())
 }
 
@@ -98,7 +98,7 @@ pub(super) fn read(file: &File, limit: usize) -> io::Result<Vec<u8>> {
 }
 
 /// The names in a folder, but `.` and `..`.
-pub(super) fn names(folder: impl AsFd) -> io::Result<impl Iterator<Item = io::Result<String>>> {
+pub(crate) fn names(folder: impl AsFd) -> io::Result<impl Iterator<Item = io::Result<String>>> {
     let entries = Dir::read_from(folder)?;
     Ok(entries.filter_map(|entry| match entry {
         // What is not text was not made by us and is not read by us.
