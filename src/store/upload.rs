@@ -10,7 +10,7 @@ use http::header::{IF_NONE_MATCH, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::body::Body as _;
 
-use super::auth::{Writer, Writers};
+use super::auth::{Refusal, Writer, Writers};
 use super::check::check;
 use super::disk::{DiskError, Name, Place, Stored};
 use super::extension::Upload;
@@ -165,16 +165,18 @@ async fn enter(
 
 async fn admit(store: &Store, place: &Place, headers: &HeaderMap, peer: Option<&Peer>) -> Result<Writer, Refused> {
     store.0.writers.admit(headers, peer).await.map_err(|refusal| {
-        let status = refusal.status();
+        store.0.metrics.store.turned_away(refusal.reason());
         // Strangers can ask as often as they like, and would fill the log.
-        if status == StatusCode::UNAUTHORIZED {
-            tracing::debug!(client = %client(peer), repository = place.path(), "an upload is refused: {refusal}");
-        } else {
+        if matches!(refusal, Refusal::Forbidden(_)) {
             tracing::warn!(client = %client(peer), repository = place.path(), "an upload is refused: {refusal}");
+        } else {
+            tracing::debug!(client = %client(peer), repository = place.path(), "an upload is refused: {refusal}");
         }
+        let status = refusal.status();
         let code = match status {
             StatusCode::UNAUTHORIZED => "UNAUTHORIZED",
             StatusCode::FORBIDDEN => "DENIED",
+            StatusCode::TOO_MANY_REQUESTS => "TOOMANYREQUESTS",
             _ => "UNAVAILABLE",
         };
         Refused::new(status, code, refusal.to_string())
@@ -256,7 +258,9 @@ fn refuse(refused: &Refused, form: Form) -> Response {
     let headers = response.headers_mut();
     match refused.status {
         StatusCode::UNAUTHORIZED => drop(headers.insert(WWW_AUTHENTICATE, Writers::challenge())),
-        StatusCode::SERVICE_UNAVAILABLE => drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("1"))),
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+            drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("1")))
+        }
         _ => {}
     }
     response
