@@ -39,6 +39,7 @@ use self::place::signature_name;
 pub use self::place::{Name, NameError, Place, PlaceError, signature_number};
 pub use self::walk::{Seen, Walk};
 use crate::domain::digest::Digest;
+use crate::telemetry::seldom;
 
 /// How much one digest may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,20 +218,21 @@ impl SignatureDir {
                 Ok(Some((file, _))) => files::read(&file, limits.size),
                 Err(error) => Err(error),
             };
-            let content = match content {
-                Ok(content) if content.len() <= limits.size => content,
-                Ok(_) => {
-                    let error = DiskError::TooLarge(limits.size);
-                    tracing::warn!(%place, number, "a signature is left out: {error}");
-                    listing.left_out.push(number);
-                    continue;
-                }
-                Err(error) if files::is_of_entry(&error) => {
-                    tracing::warn!(%place, number, "a signature is left out: {error}");
-                    listing.left_out.push(number);
-                    continue;
-                }
+            let why = match content {
+                Ok(content) if content.len() <= limits.size => Ok(content),
+                Ok(_) => Err(DiskError::TooLarge(limits.size).to_string()),
+                Err(error) if files::is_of_entry(&error) => Err(error.to_string()),
                 Err(error) => return Err(error),
+            };
+            let content = match why {
+                Ok(content) => content,
+                Err(why) => {
+                    if seldom::says(&format!("{place} {number} {why}")) {
+                        tracing::warn!(%place, number, "a signature is left out: {why}");
+                    }
+                    listing.left_out.push(number);
+                    continue;
+                }
             };
             let hash = Digest::sha256(&content);
             let chosen = chosen_name(folder, &hash)?.filter(|name| !names.contains(name));
@@ -268,7 +270,10 @@ fn chosen_name(folder: &OwnedFd, content: &Digest) -> io::Result<Option<Name>> {
         Ok(Some((file, _))) => file,
         Ok(None) => return Ok(None),
         Err(error) if files::is_of_entry(&error) => {
-            tracing::warn!("the name chosen for the signature {content} is left out: {error}");
+            let text = format!("the name chosen for the signature {content} is left out: {error}");
+            if seldom::says(&text) {
+                tracing::warn!("{text}");
+            }
             return Ok(None);
         }
         Err(error) => return Err(error),

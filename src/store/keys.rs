@@ -18,6 +18,7 @@ use self::secrets::Serve;
 use super::paths::{is_cosign_key, is_key_name};
 use crate::domain::digest::Digest;
 use crate::signature::openpgp::Keyring;
+use crate::telemetry::seldom;
 
 /// Largest key file, in bytes; most files; bytes of all.
 const MAX_FILE: u64 = 4 << 20;
@@ -130,7 +131,10 @@ impl KeyFolder {
                     let content = Bytes::from_static(NO_KEY);
                     files.insert(name, KeyFile { content, modified: file.modified });
                 }
-                Err(why) => tracing::warn!(file = %name, "a file in the folder of public keys is not served: {why}"),
+                Err(why) if seldom::says(&format!("{name} {why}")) => {
+                    tracing::warn!(file = %name, "a file in the folder of public keys is not served: {why}");
+                }
+                Err(_) => {}
             }
         }
         Ok(files)

@@ -5,5 +5,6 @@
 
 pub mod logging;
 pub mod metrics;
+pub mod seldom;
 
 pub use metrics::{Asked, Ending, Metrics, Pinning, Told, TurnedAway, UpstreamKind, Whitelisted};

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::{Refusal, Writer, printable};
+use crate::telemetry::seldom;
 
 /// How long an answer is used again. Roles that are taken away and tokens that are revoked count for so long.
 const REMEMBERED: Duration = Duration::from_secs(10);
@@ -117,6 +118,8 @@ impl Kubernetes {
 
 /// The cause is for the log: it may say more about the cluster than a stranger should read.
 fn failed(what: &str, error: &kube::Error) -> Refusal {
-    tracing::warn!(%error, "cannot ask the API server for a {what}; nobody is let in by a token meanwhile");
+    if seldom::says(&format!("{what} {error}")) {
+        tracing::warn!(%error, "cannot ask the API server for a {what}; nobody is let in by a token meanwhile");
+    }
     Refusal::Unavailable("who you are cannot be found out now: the API server does not say".to_owned())
 }

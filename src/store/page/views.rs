@@ -15,6 +15,7 @@ use crate::store::disk::{Kept, Seen, Walk};
 use crate::store::file::readable_time;
 use crate::store::keys::Keys;
 use crate::store::paths::is_cosign_key;
+use crate::telemetry::seldom;
 
 /// Rows of the lists.
 const KEYS: usize = 200;
@@ -157,7 +158,9 @@ pub(super) fn repository(
         let listing = match inner.signatures.listing(&seen.place) {
             Ok(listing) => listing,
             Err(error) => {
-                tracing::warn!("the signatures of an image cannot be shown: {error}");
+                if seldom::says(&error.to_string()) {
+                    tracing::warn!("the signatures of an image cannot be shown: {error}");
+                }
                 html.element("<h3><code>", seen.place.digest(), "</code></h3>");
                 html.raw("<p><span class=\"tag bad\">not readable</span> The store's log says why.</p>");
                 continue;

@@ -2,9 +2,13 @@
 
 use serde_json::Value;
 
-use super::world::{MAKER, OTHER, Scripted, World, json};
+use super::world::{MAKER, OTHER, Scripted, World, json, records};
 use crate::support::cluster::{Cluster, Namespace, User};
+use crate::support::pki::Authority;
 use crate::support::podseal::{Podseal, podseal_with};
+use crate::support::registry::{Image, Registry};
+use crate::support::signer::Skopeo;
+use crate::support::store::registries_d;
 use crate::support::tools::Ran;
 
 crate::tests! {
@@ -14,6 +18,8 @@ crate::tests! {
     an_image_that_no_policy_names_is_explained,
     own_credentials_go_nowhere_that_a_namespace_made_insecure,
     keys_that_a_policy_may_not_name_are_none,
+    a_registry_is_asked_over_tls_with_the_authority_of_the_entry,
+    what_is_on_record_is_shown_to_those_who_may_read_it,
 }
 
 fn explain(user: User, image: &str, more: &[&str]) -> Ran {
@@ -199,4 +205,61 @@ fn keys_that_a_policy_may_not_name_are_none() {
     assert_eq!((ran.code != Some(0), keys(&found).len()), (true, 0), "{ran}");
     let note = found["governing"][0]["keys"][0]["note"].as_str().unwrap();
     assert!(note.contains("cannot be used"), "{ran}");
+}
+
+fn a_registry_is_asked_over_tls_with_the_authority_of_the_entry() {
+    let (world, registry) = (World::shared(), Registry::tls());
+    let namespace = namespace(world);
+    let image = registry.push("tls/app:1");
+    let staging = format!("file://{}", world.store.folder().display());
+    let skopeo = Skopeo { gpg: &world.gpg, registries_d: registries_d(&[(&registry.host, &staging)]) };
+    skopeo.sign(&registry, &image, &world.maker).succeeded();
+    let (right, wrong) = (registry.authority.as_ref().unwrap(), Authority::new("stranger"));
+    namespace.secret("right", &[("ca.crt", right.pem.as_bytes())]);
+    namespace.secret("wrong", &[("ca.crt", wrong.pem.as_bytes())]);
+    let ask = |ca: &str| {
+        let name = &namespace.name;
+        let entry = format!(
+            "- {{registry: '{}', signCheck: true, gpgKeyRef: k8s://{name}/maker, lookaside: '{}'{ca}}}\n",
+            registry.host, world.store.url
+        );
+        namespace.policy("p", &entry);
+        let ran = explain(User::Admin, &image.tagged(), &["-n", name, "-o", "json"]);
+        (ran.code, json(&ran))
+    };
+    let (code, found) = ask(&format!(", caRef: k8s://{}/right", namespace.name));
+    assert_eq!((code, &found["digest"]), (Some(0), &image.digest.as_str().into()), "{found}");
+    assert_eq!(found["governing"][0]["signatures"][0]["reason"], "Verified", "{found}");
+    for ca in ["", &format!(", caRef: k8s://{}/wrong", namespace.name)] {
+        let (code, found) = ask(ca);
+        assert_eq!((code, &found["digest"], &found["verdict"]["verdict"]), (Some(2), &Value::Null, &"Error".into()));
+        assert!(found["notes"][0].as_str().unwrap().contains("certificate"), "{found}");
+    }
+    let (code, found) = ask(&format!(", caRef: k8s://{}/missing", namespace.name));
+    assert_eq!(code, Some(2), "{found}");
+    assert!(found["notes"][0].as_str().unwrap().contains("missing"), "{found}");
+}
+
+fn what_is_on_record_is_shown_to_those_who_may_read_it() {
+    let world = World::shared();
+    let (verified, unverified) = (world.signed("on-record"), world.signed("only-imported"));
+    let namespace = namespace(world);
+    world.save(User::Admin, &verified, &[]).succeeded();
+    let said = |user: User, image: &Image| explain(user, &image.tagged(), &["-n", &namespace.name]).stdout;
+    let name = records(&verified)[0]["metadata"]["name"].as_str().unwrap().to_owned();
+    let line = format!("{name}: signed by Maker <{MAKER}> as {}, verified by ", verified.tagged());
+    let shown = said(User::Admin, &verified);
+    assert!(shown.contains("On record, which decides nothing:") && shown.contains(&line), "{shown}");
+    let shown = said(User::Alice, &verified);
+    assert!(!shown.contains("On record"), "{shown}");
+
+    let mut copy = records(&verified)[0].clone();
+    let name = format!("{}-{}", unverified.digest.replace(':', "-"), "a".repeat(32));
+    copy["metadata"] = serde_json::json!({"name": name});
+    copy["spec"]["image"] = unverified.digest.as_str().into();
+    copy["spec"]["reference"] = format!("{}/{}", unverified.host, unverified.repository).into();
+    copy.as_object_mut().unwrap().remove("status");
+    Cluster::shared().apply(&copy.to_string()).succeeded();
+    let shown = said(User::Admin, &unverified);
+    assert!(shown.contains(&format!("{name}: not verified by anybody")), "{shown}");
 }
