@@ -1,7 +1,6 @@
 //! `podseal keys`: key files beside the Secrets that are kept for them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::args::{ClusterArguments, Format, KeysAction, KeysCommand, KeysList, KeysRemove, LogFormat};
-use super::output::{complain, print};
+use super::output::{columns, complain, print};
 use super::runtime;
 use crate::cluster::describe;
 use crate::cluster::objects::SYNCED_KEY_PREFIX;
@@ -170,17 +169,7 @@ fn table(rows: &[Row]) -> String {
             notes.extend(detail.into_iter().chain(unusable));
         }
     }
-    let width = |i: usize| lines.iter().filter_map(|(cells, _)| cells.get(i)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<_> = (0..7).map(|i| width(i).unwrap_or(0)).collect();
-    let mut text = String::new();
-    for (cells, notes) in &lines {
-        let padded: Vec<_> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        let _ = writeln!(text, "{}", padded.join("  ").trim_end());
-        for note in notes {
-            let _ = writeln!(text, "  {note}");
-        }
-    }
-    text
+    columns(&lines)
 }
 
 fn cells(first: [String; 4], last: [String; 3]) -> [String; 7] {

@@ -22,9 +22,38 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if unprintable(c) { '\u{fffd}' } else { c }).collect()
 }
 
+/// Lines of cells under each other, each with the notes that belong to it; the first line is the heading.
+pub(super) fn columns<const N: usize>(lines: &[([String; N], Vec<String>)]) -> String {
+    let mut widths = [0; N];
+    for (cells, _) in lines {
+        for (width, cell) in widths.iter_mut().zip(cells) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for (cells, notes) in lines {
+        let padded: Vec<_> = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        text.push_str(padded.join("  ").trim_end());
+        text.push('\n');
+        text.extend(notes.iter().flat_map(|note| ["  ", note, "\n"]));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cells_stand_under_each_other_and_notes_below() {
+        let cells = |cells: [&str; 2]| cells.map(str::to_owned);
+        let lines = [
+            (cells(["NAME", "KEY"]), vec![]),
+            (cells(["ä", "f"]), vec!["why".to_owned(), "where".to_owned()]),
+            (cells(["longer", ""]), vec![]),
+        ];
+        assert_eq!(columns(&lines), "NAME    KEY\nä       f\n  why\n  where\nlonger\n");
+    }
 
     #[test]
     fn what_would_forge_a_line_is_replaced() {

@@ -7,9 +7,7 @@ use kube::Client;
 use tracing::{info, warn};
 
 use super::args::StoreCommand;
-use super::output::complain;
-use super::runtime;
-use super::serve::{kube_config, listen, logs, stop_channel, stopped, unusable};
+use super::serve::{kube_config, listen, logged, stop_channel, stopped, unusable};
 use crate::server::{Routes, Timing, Tls, serve, tls};
 use crate::store::auth::{Htpasswd, Kubernetes, Writers};
 use crate::store::disk::DirLimits;
@@ -17,19 +15,7 @@ use crate::store::{Store, StoreConfig};
 use crate::telemetry::Metrics;
 
 pub(super) fn run(command: &StoreCommand, verbose: u8) -> ExitCode {
-    let _logs = match logs(command.log_format, verbose, "info,kube_client=off") {
-        Ok(guard) => guard,
-        Err(message) => return failed(&message),
-    };
-    match runtime().and_then(|runtime| runtime.block_on(serve_until_told(command))) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => failed(&message),
-    }
-}
-
-fn failed(message: &str) -> ExitCode {
-    complain(message);
-    ExitCode::FAILURE
+    logged(command.log_format, verbose, "info,kube_client=off", serve_until_told(command))
 }
 
 async fn serve_until_told(command: &StoreCommand) -> Result<(), String> {

@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use super::json::{Json, Object};
+use super::json::Object;
 use crate::domain::identity::SignedIdentity;
 use crate::domain::image::ImageRef;
+use crate::domain::json::Json;
 use crate::source::registries_d::Names;
 
 /// The largest file.
@@ -121,7 +122,8 @@ impl ContainersPolicy {
 
     /// Reads the text of a policy.json. The error names the member that is to blame.
     pub fn parse(text: &[u8]) -> Result<Self, PolicyError> {
-        let mut top = Object::new(Json::read(text)?, "")?;
+        let json = Json::read(text).map_err(|error| PolicyError(format!("not strict JSON: {error}")))?;
+        let mut top = Object::new(json, "")?;
         let default = top.take("default").ok_or_else(|| PolicyError::at("default", "is required"))?;
         let default = requirements(default, "default")?;
         let (mut docker, mut others) = (BTreeMap::new(), Vec::new());
@@ -248,7 +250,7 @@ fn sigstore(object: &mut Object<'_>) -> Result<Sigstore, PolicyError> {
 
 fn fulcio(object: &mut Object<'_>) -> Result<SigstoreSigner, PolicyError> {
     let at = object.path("fulcio");
-    let mut fulcio = Object::new(object.take("fulcio").unwrap_or(Json::Other), &at)?;
+    let mut fulcio = Object::new(object.take("fulcio").unwrap_or(Json::Null), &at)?;
     let ca = one_of(&mut fulcio, "caPath", "caData")?
         .ok_or_else(|| PolicyError::at(&at, "one of caPath and caData must be there"))?;
     let (issuer, email) = (fulcio.required("oidcIssuer")?, fulcio.required("subjectEmail")?);
@@ -258,7 +260,7 @@ fn fulcio(object: &mut Object<'_>) -> Result<SigstoreSigner, PolicyError> {
 
 fn pki(object: &mut Object<'_>) -> Result<SigstoreSigner, PolicyError> {
     let at = object.path("pki");
-    let mut pki = Object::new(object.take("pki").unwrap_or(Json::Other), &at)?;
+    let mut pki = Object::new(object.take("pki").unwrap_or(Json::Null), &at)?;
     one_of(&mut pki, "caRootsPath", "caRootsData")?
         .ok_or_else(|| PolicyError::at(&at, "one of caRootsPath and caRootsData must be there"))?;
     one_of(&mut pki, "caIntermediatesPath", "caIntermediatesData")?;

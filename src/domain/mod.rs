@@ -14,6 +14,7 @@ pub mod evaluate;
 pub mod expression;
 pub mod identity;
 pub mod image;
+pub mod json;
 pub mod keyless;
 pub mod payload;
 pub mod platform;

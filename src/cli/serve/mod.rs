@@ -114,19 +114,24 @@ async fn serve_until_told(command: &ServeCommand) -> Result<(), String> {
 
 pub(super) fn run(command: &ServeCommand, verbose: u8) -> ExitCode {
     // What the client says of a watch, podseal says as well, once.
-    let _logs = match logs(command.log_format, verbose, "info,kube_client=off,kube_runtime=off") {
-        Ok(guard) => guard,
-        Err(message) => return failed(&message),
-    };
-    match runtime().and_then(|runtime| runtime.block_on(serve_until_told(command))) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => failed(&message),
-    }
+    logged(command.log_format, verbose, "info,kube_client=off,kube_runtime=off", serve_until_told(command))
 }
 
-fn failed(message: &str) -> ExitCode {
-    complain(message);
-    ExitCode::FAILURE
+/// Runs a server with its log; what ends it early is said.
+pub(super) fn logged(
+    format: LogFormat,
+    verbose: u8,
+    quiet: &str,
+    server: impl Future<Output = Result<(), String>>,
+) -> ExitCode {
+    let ended = logs(format, verbose, quiet).and_then(|_guard| runtime()?.block_on(server));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            complain(&message);
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Sets up logging; `PODSEAL_LOG` decides unless `-v` asks for more.

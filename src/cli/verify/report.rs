@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::save::Change;
-use crate::cli::output::printable;
+use crate::cli::output::{columns, printable};
 use crate::domain::digest::Digest;
 use crate::records::examine::{Examined, Outcome, shown};
 
@@ -62,38 +62,17 @@ impl Row {
     }
 }
 
-const COLUMNS: [&str; 4] = ["VERDICT", "SIGNER", "MADE", "IDENTITY"];
-
 /// The rows as a table, each with the sentences that belong to it.
 pub(in crate::cli) fn table(rows: &[Row]) -> String {
     let dash = |text: Option<&String>| text.map_or("-", String::as_str).to_owned();
-    let lines: Vec<[String; COLUMNS.len()]> = rows
-        .iter()
-        .map(|row| [row.reason.to_owned(), row.by.clone(), dash(row.created.as_ref()), dash(row.identity.as_ref())])
-        .collect();
-    let heading = COLUMNS.map(str::to_owned);
-    let mut widths = [0; COLUMNS.len()];
-    for line in lines.iter().chain([&heading]) {
-        for (width, cell) in widths.iter_mut().zip(line) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let line = |cells: &[String]| {
-        let padded: Vec<_> = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        format!("{}\n", padded.join("  ").trim_end())
+    let line = |row: &Row| {
+        let cells = [row.reason.to_owned(), row.by.clone(), dash(row.created.as_ref()), dash(row.identity.as_ref())];
+        let key = row.fingerprint.as_ref().map(|fingerprint| format!("key {fingerprint}"));
+        let why = (!row.verified).then(|| row.message.clone());
+        (cells, key.into_iter().chain(why).chain([row.place.clone()]).collect())
     };
-    let mut text = line(&heading);
-    for (row, cells) in rows.iter().zip(&lines) {
-        text.push_str(&line(cells));
-        if let Some(fingerprint) = &row.fingerprint {
-            let _ = writeln!(text, "  key {fingerprint}");
-        }
-        if !row.verified {
-            let _ = writeln!(text, "  {}", row.message);
-        }
-        let _ = writeln!(text, "  {}", row.place);
-    }
-    text
+    let heading = (["VERDICT", "SIGNER", "MADE", "IDENTITY"].map(str::to_owned), Vec::new());
+    columns(&[heading].into_iter().chain(rows.iter().map(line)).collect::<Vec<_>>())
 }
 
 /// Everything, for people.
