@@ -7,10 +7,13 @@
 //! ```
 //! Secret keys are in `GnuPG` homes and nowhere below DIR, which web servers serve.
 
+mod fields;
 mod files;
+mod folder;
 mod period;
 mod record;
 
+pub use fields::{check_text, maker_path, store_url};
 pub use files::{lay_out, read_bounded};
 pub use period::Period;
 pub use record::{Maker, MakerKey, State, date};
@@ -176,6 +179,17 @@ impl Makers {
             });
         }
         self.save()
+    }
+
+    /// Takes a maker out, and its key file with it. The file must hold nothing but keys that are recorded as the maker's.
+    pub fn remove(&mut self, name: &str) -> Result<Maker, String> {
+        let maker = self.get(name)?.clone();
+        let path = self.key_file(&maker.key_file);
+        check_own(&maker, &path)?;
+        // The file first: what is still recorded can be removed again when this is interrupted.
+        files::withdraw(&path)?;
+        self.list.retain(|other| other.name != name);
+        self.save().map(|()| maker)
     }
 
     fn save(&self) -> Result<(), String> {

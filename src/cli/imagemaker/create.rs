@@ -25,8 +25,8 @@ pub(super) fn run(arguments: &CreateArguments) -> Result<ExitCode, Failure> {
     let gnupg = Gnupg::new(home.clone());
     let mut registry = Makers::open(&arguments.host.dir)?;
     // Everything that can be known beforehand is, for all of them.
-    for plan in &plans {
-        check(plan, &registry, &gnupg)?;
+    for (at, plan) in plans.iter().enumerate() {
+        check(plan, plans.get(..at).unwrap_or_default(), &registry, &gnupg)?;
         if let Some(note) = early_end(&plan.key, now) {
             complain(&format!("warning: {}: {note}", plan.name));
         }
@@ -86,9 +86,20 @@ pub(super) fn home(given: Option<&Path>, directory: &Path) -> Result<Option<Path
     Ok(Some(whole))
 }
 
-fn check(plan: &Plan, registry: &Makers, gnupg: &Gnupg) -> Result<(), Failure> {
+fn check(plan: &Plan, before: &[Plan], registry: &Makers, gnupg: &Gnupg) -> Result<(), Failure> {
     if let Some(why) = registry.refuse(&plan.name, &plan.path) {
         return Err(Failure::Failed(why));
+    }
+    if let Some(email) = &plan.email {
+        let same = |other: &&Plan| other.email.as_ref().is_some_and(|other| other.eq_ignore_ascii_case(email));
+        let other = before.iter().find(same).map(|other| format!("the maker {}", other.name));
+        let other = match other {
+            Some(other) => Some(other),
+            None => registry.address_taken(&format!("{}.pgp", plan.name), email)?,
+        };
+        if let Some(other) = other {
+            return Err(Failure::Failed(shared(&plan.name, &other, email) + "give another --email"));
+        }
     }
     if let (PlannedKey::New { .. }, Some(email)) = (&plan.key, &plan.email) {
         let keys = gnupg.secret_keys()?;
@@ -108,7 +119,7 @@ fn make(plan: &Plan, arguments: &CreateArguments, gnupg: &Gnupg, registry: &mut 
     let key_file = format!("{}.pgp", plan.name);
     let email = plan.email.clone().unwrap_or_default();
     let holder = Holder { name: &plan.full_name, note: &plan.note, email: &email };
-    let key = obtain(&plan.key, &holder, gnupg, registry)?;
+    let key = obtain(&plan.key, &holder, &plan.name, gnupg, registry)?;
     let maker = Maker {
         name: plan.name.clone(),
         path: plan.path.clone(),
@@ -152,6 +163,11 @@ pub(super) struct Obtained {
 }
 
 impl Obtained {
+    /// One that was there before.
+    pub(super) fn found((info, armored): (KeyInfo, Vec<u8>)) -> Self {
+        Self { info, armored, made: false }
+    }
+
     /// Takes away what was only just made, so that another try begins where this one did.
     pub(super) fn take_back(&self, gnupg: &Gnupg) {
         if self.made {
@@ -170,6 +186,7 @@ fn take_back(gnupg: &Gnupg, fingerprint: &str) {
 pub(super) fn obtain(
     planned: &PlannedKey,
     holder: &Holder<'_>,
+    maker: &str,
     gnupg: &Gnupg,
     registry: &Makers,
 ) -> Result<Obtained, Failure> {
@@ -187,7 +204,7 @@ pub(super) fn obtain(
             (gnupg.generate(&new, passphrase)?, true)
         }
     };
-    let found = examine(&fingerprint, gnupg, registry).map(|(info, armored)| Obtained { info, armored, made });
+    let found = examine(&fingerprint, maker, gnupg, registry).map(|(info, armored)| Obtained { info, armored, made });
     found.inspect_err(|_| {
         if made {
             take_back(gnupg, &fingerprint);
@@ -195,8 +212,34 @@ pub(super) fn obtain(
     })
 }
 
-fn examine(fingerprint: &str, gnupg: &Gnupg, registry: &Makers) -> Result<(KeyInfo, Vec<u8>), Failure> {
-    if let Some(other) = registry.holder(fingerprint) {
+fn shared(maker: &str, other: &str, address: &str) -> String {
+    format!("the maker {maker} and {other} would both have the address {address}, which names neither of them then: ")
+}
+
+/// Whether readers of the key directory can tell the key's addresses from those of others. Where they cannot already, a
+/// rotation makes nothing worse and must not be held up.
+fn check_addresses(maker: &str, armored: &[u8], registry: &Makers) -> Result<(), Failure> {
+    let own = format!("{maker}.pgp");
+    let Some((address, other)) = registry.address_shared(&own, armored)? else { return Ok(()) };
+    let now = registry.get(maker).ok().and_then(|maker| registry.key_file_of(maker).ok());
+    let before = now.map(|file| registry.address_shared(&own, &file)).transpose()?.flatten();
+    let text = shared(maker, &other, &address)
+        + "take another key, or delete that User ID from this one (gpg --edit-key, deluid)";
+    if before.is_some_and(|(before, _)| before == address) {
+        complain(&format!("warning: {text}"));
+        return Ok(());
+    }
+    Err(Failure::Failed(text))
+}
+
+/// A key of the home for this maker, if what it signs would verify and it is nobody else's.
+pub(super) fn examine(
+    fingerprint: &str,
+    maker: &str,
+    gnupg: &Gnupg,
+    registry: &Makers,
+) -> Result<(KeyInfo, Vec<u8>), Failure> {
+    if let Some(other) = registry.holder(fingerprint).filter(|other| other.name != maker) {
         return Err(Failure::Failed(format!(
             "key {fingerprint} is the maker {}'s: each has a key of its own",
             other.name
@@ -209,7 +252,7 @@ fn examine(fingerprint: &str, gnupg: &Gnupg, registry: &Makers) -> Result<(KeyIn
     };
     match info.unusable {
         Some(why) => Err(Failure::Failed(format!("podseal takes no signature by it: {why}; take --key-type ed25519"))),
-        None => Ok((info, armored)),
+        None => check_addresses(maker, &armored, registry).map(|()| (info, armored)),
     }
 }
 

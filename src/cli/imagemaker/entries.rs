@@ -15,6 +15,7 @@ use crate::cli::{runtime, serve};
 use crate::cluster::describe;
 use crate::cluster::objects::SYNCED_KEY_PREFIX;
 use crate::domain::policy::PolicyId;
+use crate::domain::scope::Scope;
 use crate::signing::makers::Maker;
 
 const KIND: &str = "ClusterRegistrySecurityPolicy";
@@ -79,19 +80,75 @@ pub(super) fn apply(makers: &[Maker], arguments: &EntryArguments) -> Result<(), 
     done.map_err(|why| Failure::Failed(format!("the policy {} cannot be applied: {why}", arguments.policy_name)))
 }
 
-async fn apply_entries(ours: &[Map<String, Value>], arguments: &EntryArguments) -> Result<(), String> {
+/// Takes a maker's entry out of the policy of the cluster, if it is ours.
+pub(super) fn withdraw(maker: &Maker, arguments: &EntryArguments) -> Result<(), Failure> {
+    let entry = entry(maker, &arguments.cluster.own_namespace);
+    let done = runtime()?.block_on(async {
+        match timeout(PATIENCE, withdraw_entry(&entry, arguments)).await {
+            Ok(done) => done,
+            Err(_) => Err("the API server does not answer".to_owned()),
+        }
+    });
+    done.map_err(|why| {
+        Failure::Failed(format!(
+            "the maker is removed, its entry in the policy {} is not: {why}",
+            arguments.policy_name
+        ))
+    })
+}
+
+async fn withdraw_entry(ours: &Map<String, Value>, arguments: &EntryArguments) -> Result<(), String> {
+    let (api, name) = (policies(arguments).await?, &arguments.policy_name);
+    let own = scope(&Value::Object(ours.clone()));
+    for _ in 0..TRIES {
+        let live = api.get_opt(name).await.map_err(|e| describe(&e))?;
+        let there = live.as_ref().and_then(|live| live.data.pointer("/spec/registries")).and_then(Value::as_array);
+        let (gone, rest): (Vec<_>, Vec<_>) = there
+            .into_iter()
+            .flatten()
+            .cloned()
+            .partition(|entry| scope(entry) == own && entry.get("gpgKeyRef") == ours.get("gpgKeyRef"));
+        if rest.iter().any(|entry| scope(entry) == own) {
+            complain("note: an entry of somebody else's for the same path is not touched");
+        }
+        if gone.is_empty() {
+            print(&format!("{KIND} {name} has no entry of the maker\n"));
+            return Ok(());
+        }
+        if rest.is_empty() {
+            return Err(format!("it would be empty: kubectl delete crsp {name}"));
+        }
+        let mut object = policy(name, &rest);
+        object["metadata"]["resourceVersion"] = json!(live.and_then(|live| live.metadata.resource_version));
+        match api.patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&object)).await {
+            Ok(_) => {
+                print(&format!("{KIND} {name} changed: the maker's entry is taken out, {} stay\n", rest.len()));
+                return Ok(());
+            }
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => return Err(describe(&error)),
+        }
+    }
+    Err("somebody else goes on changing it".to_owned())
+}
+
+async fn policies(arguments: &EntryArguments) -> Result<Api<DynamicObject>, String> {
     let config = serve::kube_config_of(&arguments.cluster.connection).await?;
     let client = Client::try_from(config).map_err(|e| format!("the Kubernetes client cannot be set up: {e}"))?;
     let resource = ApiResource::from_gvk_with_plural(
         &GroupVersionKind::gvk(GROUP, VERSION, KIND),
         "clusterregistrysecuritypolicies",
     );
-    let api: Api<DynamicObject> = Api::all_with(client, &resource);
+    Ok(Api::all_with(client, &resource))
+}
+
+async fn apply_entries(ours: &[Map<String, Value>], arguments: &EntryArguments) -> Result<(), String> {
+    let api = policies(arguments).await?;
     let name = &arguments.policy_name;
     for _ in 0..TRIES {
         let live = api.get_opt(name).await.map_err(|e| describe(&e))?;
         let there = live.as_ref().and_then(|live| live.data.pointer("/spec/registries")).and_then(Value::as_array);
-        let merged = merged(there.map_or(&[], Vec::as_slice), ours)?;
+        let (merged, notes) = merged(there.map_or(&[], Vec::as_slice), ours)?;
         let mut object = policy(name, &merged);
         // The list is one value to the API server: it must still be the one that was read.
         let version = live.as_ref().and_then(|live| live.metadata.resource_version.clone());
@@ -107,6 +164,7 @@ async fn apply_entries(ours: &[Map<String, Value>], arguments: &EntryArguments) 
                     ours.len(),
                     merged.len()
                 ));
+                notes.iter().for_each(|note| complain(note));
                 others(&api, name, ours).await;
                 return Ok(());
             }
@@ -117,27 +175,55 @@ async fn apply_entries(ours: &[Map<String, Value>], arguments: &EntryArguments) 
     Err("somebody else goes on changing it".to_owned())
 }
 
-/// The entries that are there with ours among them. Fields that others put into ours stay; an entry of somebody else's for
-/// the same path is never touched.
-fn merged(there: &[Value], ours: &[Map<String, Value>]) -> Result<Vec<Value>, String> {
-    let mut list = there.to_vec();
+/// What an entry speaks for: one path can be written in several ways.
+fn scope(entry: &Value) -> Option<Scope> {
+    entry.get("registry").and_then(Value::as_str).and_then(|text| Scope::parse(text).ok()).map(|(scope, _)| scope)
+}
+
+/// The entries that are there with ours among them, and what is to be said. Fields that others put into ours stay; an entry
+/// of somebody else's for the same path is never touched.
+fn merged(there: &[Value], ours: &[Map<String, Value>]) -> Result<(Vec<Value>, Vec<String>), String> {
+    let (mut list, mut notes) = (there.to_vec(), Vec::new());
     for entry in ours {
-        let same = list.iter_mut().find(|other| other.get("registry") == entry.get("registry"));
-        match same {
-            None => list.push(Value::Object(entry.clone())),
-            Some(Value::Object(other)) if other.get("gpgKeyRef") == entry.get("gpgKeyRef") => {
+        let own = scope(&Value::Object(entry.clone()));
+        let path = entry.get("registry").and_then(Value::as_str).unwrap_or_default();
+        let is_ours = |other: &Value| other.get("gpgKeyRef") == entry.get("gpgKeyRef");
+        let same = |other: &&Value| own.is_some() && scope(other) == own;
+        if let Some(other) = list.iter().filter(same).find(|other| !is_ours(other)) {
+            let written = other.get("registry").and_then(Value::as_str).unwrap_or_default();
+            return Err(format!(
+                "it holds an entry for {path} that asks for something else ({written:?}), and an entry of somebody else's for \
+                 the same path is not touched: remove it, or give another --policy-name (both must pass then)"
+            ));
+        }
+        match list.iter_mut().find(|other| own.is_some() && scope(other) == own) {
+            Some(Value::Object(other)) => {
+                notes.extend(changes(path, other, entry));
                 other.extend(entry.clone());
             }
-            Some(_) => {
-                return Err(format!(
-                    "it holds an entry for {} that asks for something else: remove it, or give another --policy-name (both \
-                     must pass then)",
-                    entry.get("registry").and_then(Value::as_str).unwrap_or_default()
-                ));
-            }
+            _ => list.push(Value::Object(entry.clone())),
         }
     }
-    Ok(list)
+    Ok((list, notes))
+}
+
+/// What somebody changed in an entry of ours by hand: what stays, and what is put back.
+fn changes(path: &str, found: &Map<String, Value>, ours: &Map<String, Value>) -> Vec<String> {
+    let shown = |(field, value): (&String, &Value)| format!("{field}: {value}").chars().take(200).collect::<String>();
+    let more: Vec<_> = found.iter().filter(|(field, _)| !ours.contains_key(*field)).map(shown).collect();
+    let other: Vec<_> = ours
+        .iter()
+        .filter(|(field, value)| *field != "registry" && found.get(*field).is_some_and(|found| found != *value))
+        .map(shown)
+        .collect();
+    let mut notes = Vec::new();
+    if !more.is_empty() {
+        notes.push(format!("note: somebody put more into the entry for {path}, which stays: {}", more.join(", ")));
+    }
+    if !other.is_empty() {
+        notes.push(format!("note: somebody changed the entry for {path}, which is put back: {}", other.join(", ")));
+    }
+    notes
 }
 
 /// Other policies that speak for the same paths: whoever is surprised by a denial looks there.
@@ -145,8 +231,8 @@ async fn others(api: &Api<DynamicObject>, name: &str, ours: &[Map<String, Value>
     let Ok(list) = api.list(&ListParams::default().limit(500)).await else { return };
     for policy in list.items.iter().filter(|policy| policy.metadata.name.as_deref() != Some(name)) {
         let entries = policy.data.pointer("/spec/registries").and_then(Value::as_array).into_iter().flatten();
-        for registry in entries.filter_map(|entry| entry.get("registry")) {
-            if ours.iter().any(|entry| entry.get("registry") == Some(registry)) {
+        for (found, registry) in entries.filter_map(|entry| scope(entry).zip(entry.get("registry"))) {
+            if ours.iter().any(|entry| scope(&Value::Object(entry.clone())).as_ref() == Some(&found)) {
                 let other = policy.metadata.name.as_deref().unwrap_or_default();
                 let registry = registry.as_str().unwrap_or_default();
                 complain(&format!("note: the policy {other} speaks for {registry}, too: both must pass"));
@@ -168,22 +254,35 @@ mod tests {
     fn what_others_wrote_stays_and_ours_comes_to_it() {
         let theirs = json!({"registry": "docker.io", "signCheck": false});
         let edited = json!({"registry": "r.local", "signCheck": false, "gpgKeyRef": "k8s://ns/sigstore-key-a", "action": "Warn"});
-        let list = merged(&[theirs.clone(), edited], &[ours("r.local"), ours("r.local/x")]).unwrap();
+        let (list, notes) = merged(&[theirs.clone(), edited], &[ours("r.local"), ours("r.local/x")]).unwrap();
+        let [kept, back] = notes.as_slice() else { panic!("{notes:?}") };
+        assert!(kept.ends_with("the entry for r.local, which stays: action: \"Warn\""), "{kept}");
+        assert!(back.ends_with("the entry for r.local, which is put back: signCheck: true"), "{back}");
         assert_eq!(list.len(), 3);
         assert_eq!(list[0], theirs);
         assert_eq!((list[1]["signCheck"].as_bool(), list[1]["action"].as_str()), (Some(true), Some("Warn")));
         assert_eq!(list[2], Value::Object(ours("r.local/x")));
-        assert_eq!(merged(&list, &[ours("r.local"), ours("r.local/x")]).unwrap(), list, "again changes nothing");
+        assert_eq!(merged(&list, &[ours("r.local"), ours("r.local/x")]).unwrap().0, list, "again changes nothing");
     }
 
     #[test]
     fn an_entry_of_somebody_elses_for_the_same_path_is_not_overwritten() {
         for other in [
+            json!({"registry": "r.local/*", "signCheck": true, "gpgKeyRef": "k8s://ns/other"}),
+            json!({"registry": "r.local/", "signCheck": false}),
+            json!({"registry": "https://r.local", "signCheck": false}),
+            json!({"registry": "R.Local", "signCheck": false}),
             json!({"registry": "r.local", "signCheck": false}),
             json!({"registry": "r.local", "signCheck": true, "gpgKeyRef": "k8s://ns/other"}),
         ] {
             let why = merged(&[other], &[ours("r.local")]).unwrap_err();
             assert!(why.contains("an entry for r.local that asks for something else"), "{why}");
+            assert!(why.contains("not touched"), "{why}");
         }
+        // Ours in another spelling is ours, and is not doubled.
+        let mut spelled = ours("r.local");
+        spelled.insert("registry".to_owned(), json!("https://R.local/*"));
+        let (list, _) = merged(&[Value::Object(spelled)], &[ours("r.local")]).unwrap();
+        assert_eq!(list, [Value::Object(ours("r.local"))]);
     }
 }

@@ -1,17 +1,15 @@
-//! `podseal imagemaker passwd`, `rotate` and `revoke`: the later life of a maker's key.
+//! `podseal imagemaker passwd` and `revoke`: the later life of a maker's key.
 
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use super::create::{Holder, Obtained, home, obtain};
 use super::prompt::Terminal;
-use super::{Failure, choice, file_passphrase, gnupg_of, of_key};
-use crate::cli::args::imagemaker::{
-    PassphraseArguments, PasswdArguments, RevocationReason, RevokeArguments, RotateArguments,
-};
+use super::{Failure, gnupg_of, of_key, usable_home};
+use crate::cli::args::imagemaker::{PasswdArguments, RevocationReason, RevokeArguments};
 use crate::cli::output::{complain, print};
+use crate::signature::openpgp::KeyInfo;
 use crate::signing::gnupg::{Gnupg, Passphrase, Reason, Secret};
-use crate::signing::makers::{Maker, MakerKey, Makers, Period, State, armored, certificates, date};
+use crate::signing::makers::{Maker, MakerKey, Makers, State, armored, date};
 
 fn active(maker: &Maker) -> Result<MakerKey, Failure> {
     maker.active().cloned().ok_or_else(|| {
@@ -24,6 +22,7 @@ pub(super) fn passwd(arguments: &PasswdArguments) -> Result<ExitCode, Failure> {
     let makers = Makers::read(&arguments.host.dir)?;
     let maker = makers.get(&arguments.name)?;
     let (gnupg, key) = (gnupg_of(maker), active(maker)?.fingerprint);
+    usable_home(maker, &gnupg)?;
     if arguments.passphrase.passphrase_agent {
         gnupg.change_passphrase_by_agent(&key)?;
     } else {
@@ -36,7 +35,12 @@ pub(super) fn passwd(arguments: &PasswdArguments) -> Result<ExitCode, Failure> {
             Some(new) => new,
             None => terminal("--new-passphrase-file")?.new_secret(&maker.name)?,
         };
-        gnupg.change_passphrase(&key, &old, &new)?;
+        gnupg.change_passphrase(&key, &old, &new).map_err(|error| {
+            let wrong = error.to_string().contains("Bad passphrase");
+            let way =
+                format!("; this is the present passphrase of {}'s key {key}: give it by --passphrase-file", maker.name);
+            Failure::Failed(error.to_string() + if wrong { &way } else { "" })
+        })?;
     }
     print(&format!("the key {key} of {} has another passphrase\n", maker.name));
     Ok(ExitCode::SUCCESS)
@@ -53,88 +57,9 @@ fn terminal(flag: &str) -> Result<Terminal, Failure> {
     Terminal::open().ok_or_else(|| Failure::Usage(format!("{flag} is missing, and there is no terminal to ask at")))
 }
 
-pub(super) fn rotate(arguments: &RotateArguments) -> Result<ExitCode, Failure> {
-    let Period(Some(overlap)) = arguments.overlap else {
-        return Err(Failure::Usage(
-            "--overlap 0 would let the old key live for ever: give a time such as 30d".to_owned(),
-        ));
-    };
-    let now = SystemTime::now();
-    let mut makers = Makers::open(&arguments.host.dir)?;
-    let mut maker = makers.get(&arguments.name)?.clone();
-    let planned = choice::key(&arguments.key, &maker.name, now)?;
-    if let Some(note) = choice::early_end(&planned, now) {
-        complain(&format!("warning: {note}"));
-    }
-    let old_home = gnupg_of(&maker);
-    let old: Vec<_> =
-        maker.keys.iter().filter(|key| key.state == State::Active).map(|key| key.fingerprint.clone()).collect();
-    // Asked for before anything is made.
-    let unlocked = old.iter().map(|key| Ok((key.clone(), old_passphrase(arguments, &old_home, key)?)));
-    let unlocked: Vec<_> = unlocked.collect::<Result<_, Failure>>()?;
-    let new_home = match home(arguments.key.gnupg_home.as_deref(), &arguments.host.dir)? {
-        Some(home) => Some(home),
-        None => maker.gnupg_home.clone(),
-    };
-    if new_home != maker.gnupg_home && !old.is_empty() {
-        return Err(Failure::Usage(format!(
-            "the keys of {} are in {}: both keys must be in one home while they overlap",
-            maker.name,
-            old_home.place()
-        )));
-    }
-    let gnupg = Gnupg::new(new_home.clone());
-    let holder = Holder { name: &maker.full_name, note: &maker.note, email: &maker.email };
-    let key = obtain(&planned, &holder, &gnupg, &makers)?;
-    let end = now.checked_add(overlap).unwrap_or(now);
-    maker.gnupg_home = new_home;
-    let done = retire(&mut maker, &unlocked, &gnupg, end).and_then(|()| {
-        maker.keys.push(MakerKey::active(&key.info.fingerprint, SystemTime::now()));
-        let file = assemble(&makers, &maker, &gnupg)?;
-        Ok(makers.update(maker.clone(), &file)?)
-    });
-    done.inspect_err(|_| {
-        complain("the key file is as it was; the old key's own expiry may be set in its home already");
-        key.take_back(&gnupg);
-    })?;
-    report(&makers, &maker, &key, end)
-}
-
-fn old_passphrase(arguments: &RotateArguments, gnupg: &Gnupg, key: &str) -> Result<Passphrase, Failure> {
-    if let Some(file) = &arguments.old_passphrase_file {
-        return file_passphrase(file);
-    }
-    if arguments.key.no_passphrase {
-        let none = PassphraseArguments { passphrase_file: None, passphrase_agent: false };
-        return of_key(gnupg, key, &none);
-    }
-    of_key(gnupg, key, &arguments.key.passphrase)
-}
-
-/// Lets the old keys end themselves: their own self-signatures say when, so that nothing needs to be done then. One that
-/// ends earlier anyway is left to do so.
-fn retire(maker: &mut Maker, unlocked: &[(String, Passphrase)], gnupg: &Gnupg, end: SystemTime) -> Result<(), Failure> {
-    for (fingerprint, passphrase) in unlocked {
-        let certificate = gnupg.export(fingerprint)?;
-        let held = certificates("key", &certificate, SystemTime::now());
-        let expires = held.iter().find(|key| key.fingerprint == *fingerprint).and_then(|key| key.expires);
-        let until = match expires {
-            Some(own) if own <= end => own,
-            _ => {
-                gnupg.expire(fingerprint, end, passphrase)?;
-                end
-            }
-        };
-        for key in maker.keys.iter_mut().filter(|key| key.fingerprint == *fingerprint) {
-            (key.state, key.until) = (State::Retiring, Some(date(until)));
-        }
-    }
-    Ok(())
-}
-
 /// Every certificate of the maker as its home has it now; one that is not there stays as it is published. In one armored
 /// block, because some readers take the first one alone.
-fn assemble(makers: &Makers, maker: &Maker, gnupg: &Gnupg) -> Result<Vec<u8>, Failure> {
+pub(super) fn assemble(makers: &Makers, maker: &Maker, gnupg: &Gnupg) -> Result<Vec<u8>, Failure> {
     let mut all = Vec::new();
     for key in &maker.keys {
         let bytes = match gnupg.export(&key.fingerprint) {
@@ -146,38 +71,15 @@ fn assemble(makers: &Makers, maker: &Maker, gnupg: &Gnupg) -> Result<Vec<u8>, Fa
     Ok(armored(&all)?)
 }
 
-fn published(makers: &Makers, maker: &Maker) -> String {
+pub(super) fn published(makers: &Makers, maker: &Maker) -> String {
     makers.key_file(&maker.key_file).display().to_string()
-}
-
-fn report(makers: &Makers, maker: &Maker, new: &Obtained, end: SystemTime) -> Result<ExitCode, Failure> {
-    // What counts is what readers of the file see.
-    let held = makers.certificates(maker, SystemTime::now())?;
-    let lasting = held.iter().find(|key| {
-        key.unusable.is_none()
-            && key.fingerprint != new.info.fingerprint
-            && key.expires.is_none_or(|own| own > end + std::time::Duration::from_secs(60))
-    });
-    if let Some(key) = lasting {
-        return Err(Failure::Failed(format!(
-            "key {} in {} does not end by {}: set its expiry with gpg, or revoke it",
-            key.fingerprint,
-            published(makers, maker),
-            date(end)
-        )));
-    }
-    print(&format!("{} signs with key {} from now on\n", maker.name, new.info.fingerprint));
-    for key in maker.keys.iter().filter(|key| key.state == State::Retiring) {
-        let until = key.until.as_deref().unwrap_or_default();
-        print(&format!("key {} verifies until {until}: sign its images anew until then\n", key.fingerprint));
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn revoke(arguments: &RevokeArguments) -> Result<ExitCode, Failure> {
     let mut makers = Makers::open(&arguments.host.dir)?;
     let mut maker = makers.get(&arguments.name)?.clone();
-    let fingerprint = which(&maker, arguments.fingerprint.as_deref())?;
+    let held = makers.certificates(&maker, SystemTime::now()).unwrap_or_default();
+    let fingerprint = which(&maker, &held, arguments.fingerprint.as_deref())?;
     let gnupg = gnupg_of(&maker);
     let reason = match arguments.reason {
         RevocationReason::Unspecified => Reason::Unspecified,
@@ -185,12 +87,27 @@ pub(super) fn revoke(arguments: &RevokeArguments) -> Result<ExitCode, Failure> {
         RevocationReason::Superseded => Reason::Superseded,
         RevocationReason::Retired => Reason::Retired,
     };
-    let there = gnupg.secret_key(&fingerprint).is_ok_and(|key| key.has_secret);
-    let passphrase = if there { of_key(&gnupg, &fingerprint, &arguments.passphrase)? } else { Passphrase::Agent };
-    if !there {
+    if let Some(home) = gnupg.home.as_ref().filter(|home| !home.is_dir()) {
+        return Err(Failure::Failed(format!(
+            "the GnuPG home {} of the maker {} is not there: bring it back; if it is lost, podseal imagemaker remove {} \
+             --force withdraws all keys of the maker",
+            home.display(),
+            maker.name,
+            maker.name
+        )));
+    }
+    let listed = gnupg.secret_key(&fingerprint).ok();
+    let done = listed.as_ref().is_some_and(|key| key.validity == 'r');
+    let there = listed.is_some_and(|key| key.has_secret);
+    let passphrase =
+        if there && !done { of_key(&gnupg, &fingerprint, &arguments.passphrase)? } else { Passphrase::Agent };
+    if !there && !done {
         complain("the secret key is not at hand: the revocation that gpg laid by is used, which states no reason");
     }
-    gnupg.revoke(&fingerprint, reason, &arguments.note, &passphrase)?;
+    // One that was revoked in its home by gpg only has to be published.
+    if !done {
+        gnupg.revoke(&fingerprint, reason, &arguments.note, &passphrase)?;
+    }
     for key in maker.keys.iter_mut().filter(|key| key.fingerprint == fingerprint) {
         (key.state, key.until) = (State::Revoked, None);
     }
@@ -214,9 +131,14 @@ pub(super) fn revoke(arguments: &RevokeArguments) -> Result<ExitCode, Failure> {
 }
 
 /// The key that is meant: the one that is named, or the only one that is not revoked.
-fn which(maker: &Maker, named: Option<&str>) -> Result<String, Failure> {
+fn which(maker: &Maker, held: &[KeyInfo], named: Option<&str>) -> Result<String, Failure> {
     let usable: Vec<_> = maker.keys.iter().filter(|key| key.state != State::Revoked).collect();
-    let list = || usable.iter().map(|key| key.fingerprint.as_str()).collect::<Vec<_>>().join(", ");
+    let described = |key: &&MakerKey| {
+        let found = held.iter().find(|held| held.fingerprint == key.fingerprint);
+        let ends = found.map_or("-".to_owned(), |found| found.expires.map_or_else(|| "never".to_owned(), date));
+        format!("{} ({}, made {}, ends {ends})", key.fingerprint, key.state.label(), key.created)
+    };
+    let list = || usable.iter().map(described).collect::<Vec<_>>().join(", ");
     match (named, usable.as_slice()) {
         (Some(name), _) => {
             let plain: String = name.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_ascii_uppercase();

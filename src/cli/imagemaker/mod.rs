@@ -12,10 +12,13 @@ mod create;
 mod entries;
 mod hosts;
 mod keys;
+mod leftover;
 mod list;
 mod nodes;
 mod plan;
 pub(super) mod prompt;
+mod remove;
+mod rotate;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -63,8 +66,9 @@ pub(super) fn run(command: &ImagemakerCommand, verbose: u8) -> ExitCode {
         ImagemakerAction::Create(arguments) => create::run(arguments),
         ImagemakerAction::List(arguments) => list::run(arguments),
         ImagemakerAction::Passwd(arguments) => keys::passwd(arguments),
-        ImagemakerAction::Rotate(arguments) => keys::rotate(arguments),
+        ImagemakerAction::Rotate(arguments) => rotate::run(arguments),
         ImagemakerAction::Revoke(arguments) => keys::revoke(arguments),
+        ImagemakerAction::Remove(arguments) => remove::run(arguments),
         ImagemakerAction::Policy(arguments) => nodes::run(arguments),
     };
     match done {
@@ -83,6 +87,31 @@ pub(super) fn run(command: &ImagemakerCommand, verbose: u8) -> ExitCode {
 /// gpg with the home that keeps a maker's keys.
 fn gnupg_of(maker: &Maker) -> Gnupg {
     Gnupg::new(maker.gnupg_home.clone())
+}
+
+/// The same when secret keys are needed: the home must be there, and the key in it not revoked behind the registry's back.
+fn usable_home(maker: &Maker, gnupg: &Gnupg) -> Result<(), Failure> {
+    if let Some(home) = gnupg.home.as_ref().filter(|home| !home.is_dir()) {
+        return Err(Failure::Failed(format!(
+            "the GnuPG home {} of the maker {} is not there: bring it back, or say where it is now with podseal imagemaker \
+             rotate {} --gnupg-home DIR",
+            home.display(),
+            maker.name,
+            maker.name
+        )));
+    }
+    let Some(active) = maker.active() else { return Ok(()) };
+    if gnupg.secret_key(&active.fingerprint).is_ok_and(|key| key.validity == 'r') {
+        return Err(Failure::Failed(format!(
+            "key {} is revoked in {} already, and not in the key file: podseal imagemaker revoke {} --fingerprint {} \
+             publishes that",
+            active.fingerprint,
+            gnupg.place(),
+            maker.name,
+            active.fingerprint
+        )));
+    }
+    Ok(())
 }
 
 /// The passphrase that the flags give, if they do.

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::fields::{check, printable};
 use super::{MAX_REGISTRY, read_bounded};
 
 /// Its name below the directory.
@@ -113,14 +114,17 @@ pub(super) fn read(path: &Path) -> Result<Vec<Maker>, String> {
         Ok(_) => {}
     }
     let named = |error: &dyn std::fmt::Display| {
-        format!("{}: {error}; restore the file, or take it away and create the makers anew", path.display())
+        let why = printable(&error.to_string());
+        format!("{}: {why}; restore the file, or take it away and create the makers anew", path.display())
     };
     let text = read_bounded(path, MAX_REGISTRY)?;
     let document: Document<serde_json::Value> = serde_json::from_slice(&text).map_err(|e| named(&e))?;
     if document.version != VERSION {
         return Err(format!("{}: of version {}, made by a newer podseal", path.display(), document.version));
     }
-    serde_json::from_value(document.makers).map_err(|e| named(&e))
+    let makers: Vec<Maker> = serde_json::from_value(document.makers).map_err(|e| named(&e))?;
+    check(&makers).map_err(|why| named(&why))?;
+    Ok(makers)
 }
 
 pub(super) fn text(makers: &[Maker]) -> Result<String, String> {
