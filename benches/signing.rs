@@ -52,7 +52,8 @@ fn main() -> ExitCode {
 
 fn signer(name: &str, home: &Path) -> Signer {
     let mut ask = |_: &str| Err(GnupgError::Passphrase("none".to_owned()));
-    let keys = Keys { gnupg: Gnupg::new(Some(home.to_owned())), passphrase: Passphrase::Agent, ask: &mut ask };
+    let keys =
+        Keys { gnupg: Gnupg::new(Some(home.to_owned())), passphrase: Passphrase::Agent, makers: &[], ask: &mut ask };
     Signer::open(name, keys, SystemTime::now()).unwrap()
 }
 

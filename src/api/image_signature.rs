@@ -20,12 +20,21 @@ pub const MAX_CONTENT: usize = 64 << 10;
 /// The same in base64.
 const MAX_BASE64: usize = MAX_CONTENT.div_ceil(3) * 4;
 /// Longest `reference`: host and path.
-const MAX_REPOSITORY: usize = 255 + 1 + 255;
+const MAX_REPOSITORY: usize = super::policy::MAX_NAME;
+/// Longest `store`.
+pub const MAX_STORE: usize = MAX_URL;
 /// Longest `identity`, user ID and user name that is shown.
 pub const MAX_SHOWN: usize = 512;
 /// Most user IDs of a signer that are shown.
 pub const MAX_USER_IDS: usize = 8;
 
+/// A repository in normal form, and nothing that could look like another row or column.
+const REPOSITORY: &str =
+    r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$";
+/// A URL without the characters that no URL has.
+const STORE: &str = r"^((https?|file)://[!#-;=?-\[\]_a-z~]+)?$";
+/// Text on one line.
+const LINE: &str = r"^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]*$";
 /// The digest of an image manifest.
 const IMAGE: &str = "^sha256:[0-9a-f]{64}$";
 /// Base64 with padding.
@@ -102,7 +111,7 @@ pub struct ImageSignatureSpec {
     #[schemars(length(max = 71), regex(pattern = IMAGE))]
     pub image: String,
     /// The repository that the signature was found for, with its registry.
-    #[schemars(length(min = 1, max = MAX_REPOSITORY))]
+    #[schemars(length(min = 1, max = MAX_REPOSITORY), regex(pattern = REPOSITORY))]
     pub reference: String,
     /// What kind of signature it is.
     #[serde(rename = "type")]
@@ -111,7 +120,7 @@ pub struct ImageSignatureSpec {
     #[schemars(length(min = 4, max = MAX_BASE64), regex(pattern = BASE64))]
     pub content: String,
     /// Where it was found: the URL of a signature store, or of the registry that keeps it.
-    #[schemars(length(max = MAX_URL))]
+    #[schemars(length(max = MAX_STORE), regex(pattern = STORE))]
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub store: String,
 }
@@ -130,7 +139,7 @@ pub enum SignatureType {
 pub struct ImageSignatureStatus {
     /// The name under which the image was signed, as the signature has it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = MAX_SHOWN))]
+    #[schemars(length(max = MAX_SHOWN), regex(pattern = LINE))]
     pub identity: Option<String>,
     /// When it was signed, as the signature has it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -145,7 +154,7 @@ pub struct ImageSignatureStatus {
     pub verified_at: Option<String>,
     /// The user of the cluster who had it verified.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = MAX_SHOWN))]
+    #[schemars(length(max = MAX_SHOWN), regex(pattern = LINE))]
     pub verified_by: Option<String>,
     /// Verified says whether a key of the auditor's verified the signature for this image; Trusted whether the image was
     /// signed under the expected name, too.
@@ -164,7 +173,7 @@ pub struct SignerStatus {
     pub fingerprint: String,
     /// User IDs of the key that are valid.
     #[serde(rename = "userIDs", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = MAX_USER_IDS), inner(length(max = MAX_SHOWN)))]
+    #[schemars(length(max = MAX_USER_IDS), inner(length(max = MAX_SHOWN), regex(pattern = LINE)))]
     pub user_ids: Vec<String>,
     /// Key ID that the signature names, in upper case.
     #[serde(skip_serializing_if = "String::is_empty")]

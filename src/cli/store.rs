@@ -38,7 +38,12 @@ async fn serve_until_told(command: &StoreCommand) -> Result<(), String> {
     let writers = writers(command).await?;
     let (read_only, unprotected) = (writers.is_empty(), tls.is_none());
     let limits = DirLimits { signatures: command.max_signatures, size: command.max_size };
-    let config = StoreConfig { dir: command.dir.clone(), limits, total: command.max_total };
+    let config = StoreConfig {
+        dir: command.dir.clone(),
+        limits,
+        total: command.max_total,
+        known_keys_only: command.known_keys_only,
+    };
     let opened = {
         let metrics = metrics.clone();
         tokio::task::spawn_blocking(move || Store::open(&config, writers, metrics)).await
@@ -55,6 +60,9 @@ async fn serve_until_told(command: &StoreCommand) -> Result<(), String> {
         signatures = store.signatures(), "the signature store starts"
     );
     warn_of(read_only, unprotected);
+    if !read_only && !command.known_keys_only {
+        info!("signatures of any key are taken; with --known-keys-only those alone that a key of /keys verifies");
+    }
 
     let stopping = stop_channel();
     let timing = Timing { drain_delay: command.drain_delay, ..Timing::default() };

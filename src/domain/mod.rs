@@ -18,6 +18,7 @@ pub mod keyless;
 pub mod payload;
 pub mod platform;
 pub mod policy;
+pub mod printable;
 pub mod scope;
 pub mod signer;
 pub mod verdict;

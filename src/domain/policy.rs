@@ -226,6 +226,12 @@ impl Entry {
     pub fn is_cluster(&self) -> bool {
         self.policy.namespace.is_none()
     }
+
+    /// Whether the administrator's credentials may go to the servers of this entry, which `check` is what it asks for: not
+    /// where a namespace owner chose how the server is authenticated.
+    pub fn takes_administrators_credentials(&self, check: &SignedCheck) -> bool {
+        self.is_cluster() || !(check.transport.insecure || check.transport.ca_ref.is_some())
+    }
 }
 
 impl fmt::Display for Entry {

@@ -7,6 +7,7 @@ use crate::domain::digest::Digest;
 use crate::domain::identity::SignedIdentity;
 use crate::domain::image::ImageRef;
 use crate::domain::payload::SimplePayload;
+use crate::domain::printable::unprintable;
 use crate::domain::signer::{GpgSigner, gpg_signer_name};
 use crate::signature::SignatureError;
 use crate::signature::openpgp::{Keyring, UntrustedSignature, inspect};
@@ -230,9 +231,10 @@ fn outcome_of(error: &SignatureError) -> Outcome {
     }
 }
 
-/// Text from a signature for terminals and objects: short, without control characters.
+/// Text from a signature for terminals and objects: short, on one line, and without what hides or turns around what
+/// stands beside it.
 pub fn shown(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect()
+    text.chars().take(MAX_TEXT).map(|c| if unprintable(c) { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -260,7 +262,8 @@ mod tests {
 
     #[test]
     fn text_of_strangers_is_short_and_on_one_line() {
-        assert_eq!(shown("a\n\u{1b}[31mb"), "a[31mb");
+        assert_eq!(shown("a\n\u{1b}[31mb"), "a\u{fffd}\u{fffd}[31mb");
+        assert_eq!(shown("a\u{202e}\u{2028}\u{200b}ü–b"), "a\u{fffd}\u{fffd}\u{fffd}ü–b");
         assert_eq!(shown(&"x".repeat(10_000)).len(), MAX_TEXT);
     }
 

@@ -7,8 +7,8 @@ use kube::ResourceExt as _;
 
 use super::examine::{Examined, Outcome, shown};
 use crate::api::image_signature::{
-    ImageSignature, ImageSignatureSpec, ImageSignatureStatus, MAX_CONTENT, MAX_SHOWN, MAX_USER_IDS, SignatureType,
-    SignerStatus,
+    ImageSignature, ImageSignatureSpec, ImageSignatureStatus, MAX_CONTENT, MAX_SHOWN, MAX_STORE, MAX_USER_IDS,
+    SignatureType, SignerStatus,
 };
 use crate::domain::digest::{Algorithm, Digest};
 use crate::domain::image::Repository;
@@ -17,6 +17,10 @@ use crate::domain::image::Repository;
 pub const VERIFIED: &str = "Verified";
 /// Whether it was also made under the expected name.
 pub const TRUSTED: &str = "Trusted";
+/// The label of what was imported and not judged by anybody.
+pub const IMPORTED: &str = "podseal.io/imported";
+/// Who made an object, and its value for podseal.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Digits that tell signatures of one digest apart.
 const NAME: usize = 32;
 
@@ -25,10 +29,18 @@ pub fn prefix(digest: &Digest) -> Option<String> {
     (digest.algorithm() == Algorithm::Sha256).then(|| format!("sha256-{}-", digest.hex()))
 }
 
-/// The name of the record of a signature: the same bytes always have the same.
-pub fn name(digest: &Digest, blob: &[u8]) -> Option<String> {
-    let own = Digest::sha256(blob);
+/// The name of the record of a signature that was found for a repository: the same bytes always have the same there, and
+/// another one elsewhere, so that nobody takes the place of a record with one that says it was found somewhere else.
+pub fn name(digest: &Digest, repository: &Repository, blob: &[u8]) -> Option<String> {
+    // A repository has no line break: what is hashed can be taken apart in one way only.
+    let whole = [repository.to_string().as_bytes(), b"\n", blob].concat();
+    let own = Digest::sha256(&whole);
     Some(format!("{}{}", prefix(digest)?, own.hex().get(..NAME)?))
+}
+
+/// Whether a record says that its signature was found for this repository.
+pub fn is_of(record: &ImageSignature, repository: &Repository) -> bool {
+    record.spec.reference == repository.to_string()
 }
 
 /// The record of a signature that was found. The error says why there can be none.
@@ -36,18 +48,24 @@ pub fn record(digest: &Digest, repository: &Repository, store: &str, blob: &[u8]
     if blob.len() > MAX_CONTENT {
         return Err(format!("the signature has more than {MAX_CONTENT} bytes and is not recorded"));
     }
-    let name = name(digest, blob).ok_or_else(|| format!("{digest}: signatures of such digests are not recorded"))?;
+    let name = name(digest, repository, blob)
+        .ok_or_else(|| format!("{digest}: signatures of such digests are not recorded"))?;
     let spec = ImageSignatureSpec {
         image: digest.to_string(),
         reference: repository.to_string(),
         kind: SignatureType::SimpleSigning,
         content: BASE64_STANDARD.encode(blob),
-        // A URL that is too long is left out rather than cut: half a URL names another place.
-        store: if store.len() <= 2048 { store.to_owned() } else { String::new() },
+        // A URL that cannot be recorded is left out rather than cut: half a URL names another place.
+        store: if recordable(store) { store.to_owned() } else { String::new() },
     };
     let mut record = ImageSignature::new(&name, spec);
-    record.labels_mut().insert("app.kubernetes.io/managed-by".to_owned(), "podseal".to_owned());
+    record.labels_mut().insert(MANAGED_BY.to_owned(), "podseal".to_owned());
     Ok(record)
+}
+
+/// As the definition has it: characters of URLs and no others.
+fn recordable(store: &str) -> bool {
+    store.len() <= MAX_STORE && store.bytes().all(|b| b.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&b))
 }
 
 /// The signature that a record holds. It is as untrusted as any: whoever may create records decides what is in them.
@@ -111,13 +129,25 @@ mod tests {
 
     #[test]
     fn a_signature_has_one_name_and_another_signature_another() {
-        let one = name(&digest(), b"one").unwrap();
+        let (here, there) = (Repository::parse("r.io/a").unwrap(), Repository::parse("r.io/b").unwrap());
+        let one = name(&digest(), &here, b"one").unwrap();
         assert_eq!(one.len(), 7 + 64 + 1 + 32);
         assert!(one.starts_with(&prefix(&digest()).unwrap()));
-        assert_eq!(Some(one.clone()), name(&digest(), b"one"));
-        assert_ne!(Some(one), name(&digest(), b"two"));
+        assert_eq!(Some(one.clone()), name(&digest(), &here, b"one"));
+        assert_ne!(Some(one.clone()), name(&digest(), &here, b"two"));
+        assert_ne!(Some(one), name(&digest(), &there, b"one"), "one record for each repository");
         let long = Digest::of(Algorithm::Sha512, b"manifest");
-        assert_eq!((prefix(&long), name(&long, b"one")), (None, None));
+        assert_eq!((prefix(&long), name(&long, &here, b"one")), (None, None));
+    }
+
+    #[test]
+    fn a_store_that_the_definition_refuses_is_left_out() {
+        let repository = Repository::parse("r.io/a").unwrap();
+        let store = |url: &str| record(&digest(), &repository, url, b"x").unwrap().spec.store;
+        assert_eq!(store("http://s.local:81/sig%20store/"), "http://s.local:81/sig%20store/");
+        for url in ["http://s.local/\nforged", "http://s.local/a b", &format!("http://s/{}", "x".repeat(2048))] {
+            assert_eq!(store(url), "");
+        }
     }
 
     #[test]

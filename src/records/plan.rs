@@ -1,11 +1,14 @@
 //! What saving a verdict changes in the cluster; decided before anything is changed, and shown by a dry run.
 //!
-//! At least one signature verified: what verified is recorded. A record whose signature turned out to be no good (revoked,
-//! expired, damaged, for another image) says so from then on. One that is only by a key or under a name that was not asked
-//! for keeps what somebody else found out about it.
+//! Only records of the asked repository count: what is said to be found elsewhere is another auditor's business, and
+//! whoever may make records chooses what they say.
 //!
-//! None verified: the records of this digest go, all of them, as with `oc adm verify-image-signature --save`. Stores and
-//! registries are never written to.
+//! At least one signature verified: what verified is recorded. A record whose signature turned out to be no good (revoked,
+//! expired, damaged, for another image) says so from then on. One by a key that was not given, or under a name that was not
+//! asked for, keeps what somebody else found out about it.
+//!
+//! None verified: the records of this digest in this repository go, all of them, as with
+//! `oc adm verify-image-signature --save`. Stores and registries are never written to.
 
 use std::collections::BTreeSet;
 
@@ -37,6 +40,10 @@ pub enum Step {
     Update(Box<ImageSignature>, Examined),
     /// A record goes.
     Remove(Box<ImageSignature>),
+    /// A record that nobody verified has the name of the one that is to be made: it goes, and that one is made.
+    Replace(Box<ImageSignature>, Box<ImageSignature>, Examined),
+    /// A record of this digest for another repository: nothing is done to it.
+    Leave(Box<ImageSignature>),
     /// A verdict cannot be recorded; why.
     Skip(String),
 }
@@ -48,24 +55,50 @@ impl Step {
             Self::Create(..) => "create",
             Self::Update(..) => "update",
             Self::Remove(_) => "remove",
+            Self::Replace(..) => "replace",
+            Self::Leave(_) => "leave",
             Self::Skip(_) => "skip",
+        }
+    }
+
+    /// The object, if there is one: as it is, or as it is to be.
+    pub fn record(&self) -> Option<&ImageSignature> {
+        match self {
+            Self::Create(record, _)
+            | Self::Update(record, _)
+            | Self::Remove(record)
+            | Self::Leave(record)
+            | Self::Replace(_, record, _) => Some(record),
+            Self::Skip(_) => None,
         }
     }
 
     /// The object's name.
     pub fn name(&self) -> String {
+        self.record().map(ImageSignature::name_any).unwrap_or_default()
+    }
+
+    /// The name under which the image was signed, as far as that was proved.
+    pub fn identity(&self) -> Option<&str> {
         match self {
-            Self::Create(record, _) | Self::Update(record, _) | Self::Remove(record) => record.name_any(),
-            Self::Skip(_) => String::new(),
+            Self::Create(_, examined) | Self::Update(_, examined) | Self::Replace(_, _, examined) => {
+                examined.signer.as_ref().and(examined.identity.as_deref())
+            }
+            Self::Remove(record) | Self::Leave(record) => record.status.as_ref()?.identity.as_deref(),
+            Self::Skip(_) => None,
         }
     }
 }
 
-/// The steps that follow from verdicts on all signatures of a digest; `recorded` are the records of that digest as they
-/// are. The verdicts include those on recorded signatures.
+/// The steps that follow from verdicts on all signatures of a digest for a repository; `recorded` are the records of that
+/// digest as they are, of whatever repository. The verdicts include those on recorded signatures of this repository.
 pub fn plan(digest: &Digest, repository: &Repository, judged: &[Judged], recorded: &[ImageSignature]) -> Vec<Step> {
     if !judged.iter().any(|one| one.examined.outcome == Outcome::Verified) {
-        return recorded.iter().map(|record| Step::Remove(Box::new(record.clone()))).collect();
+        let goes = |record: &ImageSignature| {
+            let step = if object::is_of(record, repository) { Step::Remove } else { Step::Leave };
+            step(Box::new(record.clone()))
+        };
+        return recorded.iter().map(goes).collect();
     }
     let mut seen = BTreeSet::new();
     let mut steps = Vec::new();
@@ -75,27 +108,50 @@ pub fn plan(digest: &Digest, repository: &Repository, judged: &[Judged], recorde
             continue;
         }
         // By content and not by name: a record may have been given a name of its own.
-        let mut same =
-            recorded.iter().filter(|record| object::blob(record).is_ok_and(|known| known == *blob)).peekable();
-        if same.peek().is_none() {
-            steps.extend(created(digest, repository, one, blob));
+        let same = |record: &&ImageSignature| {
+            object::is_of(record, repository) && object::blob(record).is_ok_and(|known| known == *blob)
+        };
+        let same: Vec<_> = recorded.iter().filter(same).collect();
+        if same.is_empty() {
+            steps.extend(created(digest, repository, one, blob, recorded));
         }
-        let counts =
-            |record: &ImageSignature| !one.examined.outcome.depends_on_the_question() || !record.is(object::VERIFIED);
-        let updated = same.filter(|record| counts(record));
+        let updated = same.into_iter().filter(|record| says_something(&one.examined, record));
         steps.extend(updated.map(|record| Step::Update(Box::new(record.clone()), one.examined.clone())));
     }
     steps
 }
 
+/// Whether a verdict is worth more than what the record says. A key that was not given says nothing about a signature.
+fn says_something(examined: &Examined, record: &ImageSignature) -> bool {
+    match examined.outcome {
+        Outcome::UntrustedKey => false,
+        outcome => !outcome.depends_on_the_question() || !record.is(object::VERIFIED),
+    }
+}
+
 /// The record of what verified; of nothing else.
-fn created(digest: &Digest, repository: &Repository, one: &Judged, blob: &[u8]) -> Option<Step> {
+fn created(
+    digest: &Digest,
+    repository: &Repository,
+    one: &Judged,
+    blob: &[u8],
+    recorded: &[ImageSignature],
+) -> Option<Step> {
     if one.examined.outcome != Outcome::Verified {
         return None;
     }
-    Some(match object::record(digest, repository, &one.store, blob) {
-        Ok(record) => Step::Create(Box::new(record), one.examined.clone()),
-        Err(why) => Step::Skip(why),
+    let record = match object::record(digest, repository, &one.store, blob) {
+        Ok(record) => Box::new(record),
+        Err(why) => return Some(Step::Skip(why)),
+    };
+    let name = record.name_any();
+    let examined = one.examined.clone();
+    Some(match recorded.iter().find(|there| there.name_any() == name) {
+        None => Step::Create(record, examined),
+        Some(there) if there.is(object::VERIFIED) => {
+            Step::Skip(format!("imagesignature {name} holds another signature; delete it and run this again"))
+        }
+        Some(there) => Step::Replace(Box::new(there.clone()), record, examined),
     })
 }
 
@@ -150,6 +206,39 @@ mod tests {
         }
         let found = [judged(b"a", Outcome::Verified), judged(b"b", Outcome::IdentityMismatch)];
         assert_eq!(actions(&found, &[known]), ["create"]);
+    }
+
+    #[test]
+    fn a_record_of_another_repository_is_neither_stamped_nor_removed() {
+        let other = Repository::parse("0evil.example.com/a").unwrap();
+        let mut forged = object::record(&digest(), &other, "", b"a").unwrap();
+        let found = [judged(b"a", Outcome::Verified)];
+        assert_eq!(actions(&found, std::slice::from_ref(&forged)), ["create"], "the right one is made beside it");
+        forged.status = recorded(b"a", Some(Outcome::Verified)).status;
+        let steps = plan(&digest(), &repository(), &[judged(b"a", Outcome::UntrustedKey)], &[forged]);
+        assert!(matches!(&steps[..], [Step::Leave(_)]), "{steps:?}");
+    }
+
+    #[test]
+    fn who_takes_the_name_of_a_record_does_not_prevent_it() {
+        let mut squatter = recorded(b"b", None);
+        squatter.metadata.name = object::name(&digest(), &repository(), b"a");
+        let found = [judged(b"a", Outcome::Verified)];
+        let steps = plan(&digest(), &repository(), &found, std::slice::from_ref(&squatter));
+        assert!(
+            matches!(&steps[..], [Step::Replace(there, made, _)] if **there == squatter && made.spec != squatter.spec)
+        );
+        squatter.status = recorded(b"b", Some(Outcome::Verified)).status;
+        assert_eq!(actions(&found, &[squatter]), ["skip"], "what an auditor verified is not thrown away");
+    }
+
+    #[test]
+    fn a_key_that_was_not_given_leaves_an_unjudged_record_unjudged() {
+        let found = [judged(b"a", Outcome::Verified), judged(b"b", Outcome::UntrustedKey)];
+        assert_eq!(actions(&found, &[recorded(b"b", None)]), ["create"]);
+        // A given key that signed another name has something to say.
+        let found = [judged(b"a", Outcome::Verified), judged(b"b", Outcome::IdentityMismatch)];
+        assert_eq!(actions(&found, &[recorded(b"b", None)]), ["create", "update"]);
     }
 
     #[test]

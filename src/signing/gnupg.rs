@@ -136,11 +136,17 @@ impl Gnupg {
         Ok(listing::read(&String::from_utf8_lossy(&output.data)))
     }
 
+    /// Every secret key that this names, as [`Gnupg::secret_key`] reads names; usable or not.
+    pub fn secret_keys_named(&self, name: &str) -> Result<Vec<SecretKey>, GnupgError> {
+        let mut keys = self.secret_keys()?;
+        keys.retain(|key| key.is_named(name));
+        Ok(keys)
+    }
+
     /// The one secret key that this names: a fingerprint or long key ID of the primary key or of a subkey (spaces and `0x`
     /// tolerated), or the address of a User ID. Expired and revoked keys are passed over when an address is given.
     pub fn secret_key(&self, name: &str) -> Result<SecretKey, GnupgError> {
-        let keys = self.secret_keys()?;
-        let mut found: Vec<_> = keys.into_iter().filter(|key| key.is_named(name)).collect();
+        let mut found = self.secret_keys_named(name)?;
         if found.len() > 1 {
             found.retain(SecretKey::is_usable);
         }

@@ -78,8 +78,11 @@ impl KeyFile {
         ask: &mut dyn FnMut(&str) -> Result<Secret, GnupgError>,
     ) -> Result<Self, KeyFileError> {
         let unusable = |why: String| KeyFileError::Unusable(path.display().to_string(), why);
-        let bytes = read(path).map_err(unusable)?;
+        let (bytes, mode) = read(path).map_err(unusable)?;
         let cert = one_secret_key(&bytes).map_err(unusable)?;
+        if mode & 0o077 != 0 {
+            return Err(unusable(format!("others may read it (mode {mode:04o}): chmod 600 {}", path.display())));
+        }
         let key = signing_key(&cert, now).map_err(unusable)?;
         let public = cert.clone().strip_secret_key_material().to_vec();
         let public = public.map_err(|error| unusable(format!("its public part cannot be written: {error}")))?;
@@ -144,18 +147,16 @@ fn by_gpg(algorithm: PublicKeyAlgorithm) -> bool {
     !here.contains(&algorithm)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+/// The content, and the mode of the file that was read.
+fn read(path: &Path) -> Result<(Vec<u8>, u32), String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
     let about = file.metadata().map_err(|error| error.to_string())?;
     if !about.is_file() {
         return Err("not a regular file".to_owned());
     }
-    if about.mode() & 0o077 != 0 {
-        tracing::warn!(file = %path.display(), "others may read this secret key: chmod 600");
-    }
     let mut bytes = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    if bytes.len() as u64 > MAX_FILE { Err("larger than 1 MiB".to_owned()) } else { Ok(bytes) }
+    if bytes.len() as u64 > MAX_FILE { Err("larger than 1 MiB".to_owned()) } else { Ok((bytes, about.mode() & 0o7777)) }
 }
 
 /// The one certificate in the file; it must hold secret parts.

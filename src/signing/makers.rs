@@ -55,7 +55,7 @@ impl Makers {
     pub fn open(directory: &Path) -> Result<Self, String> {
         let path = directory.join(".imagemakers.lock");
         let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-        let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(|e| named(&e))?;
+        let lock = files::lock_file(&path)?;
         let deadline = Instant::now() + PATIENCE;
         loop {
             match lock.try_lock() {

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::choice;
 use super::gnupg::{Gnupg, GnupgError, Passphrase, Secret};
 use super::keyfile::{KeyFile, KeyFileError};
+use super::makers::Maker;
 use crate::domain::payload::SimplePayload;
 use crate::signature::SignatureError;
 use crate::signature::openpgp::{Keyring, SignedContent};
@@ -30,6 +32,7 @@ pub struct Signer {
     fingerprint: String,
     public: Vec<u8>,
     keyring: Keyring,
+    notes: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub struct Keys<'a> {
     pub gnupg: Gnupg,
     /// How the key is unlocked.
     pub passphrase: Passphrase,
+    /// The image makers of this host, who may have several keys of one address.
+    pub makers: &'a [Maker],
     /// Asks a person for the passphrase of a key file.
     pub ask: &'a mut dyn FnMut(&str) -> Result<Secret, GnupgError>,
 }
@@ -52,17 +57,29 @@ impl Signer {
     /// The key of this name: the path of a file when it has a `/` or such a file is there, else an address, fingerprint or
     /// key ID in the `GnuPG` home.
     pub fn open(name: &str, keys: Keys<'_>, now: SystemTime) -> Result<Self, SignerError> {
+        super::home::sweep();
+        let (makers, mut notes) = (keys.makers, Vec::new());
         let (how, fingerprint, public) = if let Some(path) = path_of(name) {
             let file = KeyFile::open(&path, &keys.passphrase, &keys.gnupg.program, now, keys.ask)?;
             let (fingerprint, public) = (file.fingerprint().to_owned(), file.public_key().to_owned());
             (How::File(file), fingerprint, public)
         } else {
-            let fingerprint = keys.gnupg.secret_key(name)?.fingerprint;
+            let named = keys.gnupg.secret_keys_named(name)?;
+            let (key, why) = choice::choose(name, named, makers, &keys.gnupg.place())?;
+            notes.extend(why);
+            let fingerprint = key.fingerprint;
             let public = keys.gnupg.export(&fingerprint)?;
             (How::Home { gnupg: keys.gnupg, passphrase: keys.passphrase }, fingerprint, public)
         };
         let (keyring, _) = Keyring::from_files([("the signing key", public.as_slice())]);
-        Ok(Self { how, fingerprint, public, keyring })
+        let expires = keyring.keys(now).into_iter().find(|key| key.fingerprint == fingerprint).and_then(|k| k.expires);
+        notes.extend(choice::warning(&fingerprint, expires, makers, now));
+        Ok(Self { how, fingerprint, public, keyring, notes })
+    }
+
+    /// What a person ought to know: why this key of several, and that it ends soon.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The primary key's fingerprint, upper-case hexadecimal.

@@ -19,7 +19,7 @@
 //! somebody overwrites loses its name.
 
 mod append;
-mod files;
+pub(crate) mod files;
 mod place;
 #[cfg(test)]
 mod tests;
@@ -34,6 +34,7 @@ use std::sync::Arc;
 
 use rustix::io::{Errno, ReadWriteFlags};
 
+pub use self::append::Choice;
 use self::place::signature_name;
 pub use self::place::{Name, NameError, Place, PlaceError, signature_number};
 pub use self::walk::{Seen, Walk};
@@ -69,6 +70,9 @@ pub enum DiskError {
         /// The number that is free.
         next: usize,
     },
+    /// Who stores said that there are as many of this kind as there may be; the text says of what.
+    #[error("{0}")]
+    Refused(String),
     /// The digest has as many signatures as it may have.
     #[error("there are {0} signatures of this digest already, and no more are kept")]
     TooMany(usize),
@@ -113,6 +117,15 @@ pub struct Kept {
     pub content: Vec<u8>,
 }
 
+/// The signatures of a digest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// In the order of their numbers.
+    pub kept: Vec<Kept>,
+    /// Numbers under which there is something that cannot be read: no file, or too large, or not ours to read.
+    pub left_out: Vec<usize>,
+}
+
 /// One signature's file, as it was when it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blob {
@@ -141,9 +154,9 @@ impl SignatureDir {
         Ok(Self(Arc::new(Inner { root, path: path.to_owned(), limits })))
     }
 
-    /// The same; the folder is made, as far as it is missing.
+    /// The same; the folder is made, as far as it is missing, for everybody to read.
     pub fn create(path: &Path, limits: DirLimits) -> Result<Self, DiskError> {
-        std::fs::create_dir_all(path).map_err(|e| failed(format!("cannot make the folder {}", path.display()), e))?;
+        files::make_root(path).map_err(|e| failed(format!("cannot make the folder {}", path.display()), e))?;
         Self::open(path, limits)
     }
 
@@ -180,33 +193,52 @@ impl SignatureDir {
     }
 
     /// The signatures of a digest in the order of their numbers, up to the first that is missing. One that is too large
-    /// or cannot be read is left out.
+    /// or cannot be read is left out, and the log says so.
     pub fn list(&self, place: &Place) -> Result<Vec<Kept>, DiskError> {
-        let opened = files::open_folder(&self.0.root, place.folders().join("/").as_str());
-        let Some(folder) = opened.map_err(|e| self.on_folder(place, e))? else { return Ok(Vec::new()) };
-        let (kept, _) = self.load(&folder).map_err(|e| self.on_folder(place, e))?;
-        Ok(kept)
+        Ok(self.listing(place)?.kept)
     }
 
-    /// The signatures in a folder, and the first number that is free.
-    fn load(&self, folder: &OwnedFd) -> io::Result<(Vec<Kept>, usize)> {
+    /// The same, with the numbers of those that are left out.
+    pub fn listing(&self, place: &Place) -> Result<Listing, DiskError> {
+        let opened = files::open_folder(&self.0.root, place.folders().join("/").as_str());
+        let Some(folder) = opened.map_err(|e| self.on_folder(place, e))? else { return Ok(Listing::default()) };
+        let (listing, _) = self.load(place, &folder).map_err(|e| self.on_folder(place, e))?;
+        Ok(listing)
+    }
+
+    /// The signatures in a folder, and the first number that is free. What has a signature's name and is none that can be
+    /// read takes that number and nothing else: others must not suffer from it.
+    fn load(&self, place: &Place, folder: &OwnedFd) -> io::Result<(Listing, usize)> {
         let limits = self.0.limits;
-        let (mut kept, mut names) = (Vec::new(), HashSet::new());
+        let (mut listing, mut names) = (Listing::default(), HashSet::new());
         for number in 1..=limits.signatures {
-            let Some((file, _)) = files::open_file(folder, signature_name(number).as_str())? else {
-                return Ok((kept, number));
+            let content = match files::open_file(folder, signature_name(number).as_str()) {
+                Ok(None) => return Ok((listing, number)),
+                Ok(Some((file, _))) => files::read(&file, limits.size),
+                Err(error) => Err(error),
             };
-            let content = files::read(&file, limits.size)?;
-            if content.len() > limits.size {
-                continue;
-            }
+            let content = match content {
+                Ok(content) if content.len() <= limits.size => content,
+                Ok(_) => {
+                    let error = DiskError::TooLarge(limits.size);
+                    tracing::warn!(%place, number, "a signature is left out: {error}");
+                    listing.left_out.push(number);
+                    continue;
+                }
+                Err(error) if files::is_of_entry(&error) => {
+                    tracing::warn!(%place, number, "a signature is left out: {error}");
+                    listing.left_out.push(number);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let hash = Digest::sha256(&content);
             let chosen = chosen_name(folder, &hash)?.filter(|name| !names.contains(name));
             let name = chosen.unwrap_or_else(|| Name::derived(&hash, |name| names.contains(name)));
             names.insert(name.clone());
-            kept.push(Kept { number, name, content });
+            listing.kept.push(Kept { number, name, content });
         }
-        Ok((kept, limits.signatures + 1))
+        Ok((listing, limits.signatures + 1))
     }
 
     fn on(&self, place: &Place, number: usize, error: io::Error) -> DiskError {
@@ -230,9 +262,17 @@ fn name_file(content: &Digest) -> String {
     format!(".name-{}", content.hex())
 }
 
-/// The name that was chosen for this content.
+/// The name that was chosen for this content; none if what should hold it is no file that can be read.
 fn chosen_name(folder: &OwnedFd, content: &Digest) -> io::Result<Option<Name>> {
-    let Some((file, _)) = files::open_file(folder, name_file(content).as_str())? else { return Ok(None) };
+    let file = match files::open_file(folder, name_file(content).as_str()) {
+        Ok(Some((file, _))) => file,
+        Ok(None) => return Ok(None),
+        Err(error) if files::is_of_entry(&error) => {
+            tracing::warn!("the name chosen for the signature {content} is left out: {error}");
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
     let mut bytes = [0; Name::LENGTH + 1];
     let length = file.read_at(&mut bytes, 0)?;
     let text = bytes.get(..length).and_then(|bytes| std::str::from_utf8(bytes).ok());

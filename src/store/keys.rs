@@ -1,20 +1,23 @@
 //! The folder of public keys, for serving and for the page.
 
+mod secrets;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustix::fs::{Dir, Mode, OFlags, ResolveFlags};
 
+use self::secrets::Serve;
 use super::paths::{is_cosign_key, is_key_name};
 use crate::domain::digest::Digest;
-use crate::signature::openpgp::{KeyInfo, Keyring, holds_secret_key};
+use crate::signature::openpgp::Keyring;
 
 /// Largest key file, in bytes; most files; bytes of all.
 const MAX_FILE: u64 = 4 << 20;
@@ -22,6 +25,11 @@ const MAX_FILES: usize = 500;
 const MAX_TOTAL: usize = 64 << 20;
 /// How long what was read is served without looking again.
 const FRESH: Duration = Duration::from_millis(200);
+/// The same while somebody else looks.
+const STALE: Duration = Duration::from_secs(5);
+/// Served for a file that has the name of an `OpenPGP` key file and no key: who fetches it sees that there is none, as
+/// with a web server, and never what is there instead.
+const NO_KEY: &[u8] = b"there is no public key in this file\n";
 
 /// A key file that may be served.
 #[derive(Debug, Clone)]
@@ -38,8 +46,6 @@ pub(super) struct Keys {
     pub(super) files: BTreeMap<String, KeyFile>,
     /// The `OpenPGP` certificates in them.
     pub(super) ring: Keyring,
-    /// What people are shown of those.
-    pub(super) certificates: Vec<KeyInfo>,
     /// Changes when any file does.
     pub(super) generation: Option<Digest>,
 }
@@ -48,27 +54,37 @@ pub(super) struct Keys {
 #[derive(Debug)]
 pub(super) struct KeyFolder {
     path: PathBuf,
+    /// Held for a moment, never while the disk is waited for.
     seen: Mutex<Option<(Instant, Arc<Keys>)>>,
+    /// Held by the one who reads.
+    reading: Mutex<()>,
 }
 
 impl KeyFolder {
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), seen: Mutex::new(None) }
+        Self { path: path.to_owned(), seen: Mutex::new(None), reading: Mutex::new(()) }
     }
 
-    /// What the folder held a moment ago, if that was looked at.
+    /// What the folder held a moment ago, if that was looked at. Waits for no disk.
     pub(super) fn fresh(&self) -> Option<Arc<Keys>> {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.as_ref().filter(|(at, _)| at.elapsed() < FRESH).map(|(_, keys)| Arc::clone(keys))
+        self.seen_within(FRESH)
     }
 
-    /// The same, read if need be; may block. Who comes while it is read waits for that.
+    /// The same, read if need be; may block. Who comes while it is read gets what was there before, unless that is old.
     pub(super) fn look(&self) -> Arc<Keys> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, keys)) = seen.as_ref()
-            && at.elapsed() < FRESH
-        {
-            return Arc::clone(keys);
+        if let Some(keys) = self.fresh() {
+            return keys;
+        }
+        let _reading = match self.reading.try_lock() {
+            Ok(reading) => reading,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => match self.seen_within(STALE) {
+                Some(keys) => return keys,
+                None => self.reading.lock().unwrap_or_else(PoisonError::into_inner),
+            },
+        };
+        if let Some(keys) = self.fresh() {
+            return keys;
         }
         let files = self.read().unwrap_or_else(|error| {
             tracing::debug!(%error, folder = %self.path.display(), "the folder of public keys cannot be read");
@@ -76,12 +92,21 @@ impl KeyFolder {
         });
         let generation = generation(&files);
         // Parsing is what takes time: the same files are not parsed again.
-        let keys = match seen.take() {
-            Some((_, before)) if before.generation.as_ref() == Some(&generation) => before,
+        let before = self.lock().as_ref().map(|(_, keys)| Arc::clone(keys));
+        let keys = match before {
+            Some(before) if before.generation.as_ref() == Some(&generation) => before,
             _ => Arc::new(parse(files, generation)),
         };
-        *seen = Some((Instant::now(), Arc::clone(&keys)));
+        *self.lock() = Some((Instant::now(), Arc::clone(&keys)));
         keys
+    }
+
+    fn seen_within(&self, time: Duration) -> Option<Arc<Keys>> {
+        self.lock().as_ref().filter(|(at, _)| at.elapsed() < time).map(|(_, keys)| Arc::clone(keys))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(Instant, Arc<Keys>)>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self) -> io::Result<BTreeMap<String, KeyFile>> {
@@ -99,11 +124,14 @@ impl KeyFolder {
             if total > MAX_TOTAL {
                 break;
             }
-            if let Err(why) = may_be_served(&name, &file.content) {
-                tracing::warn!(file = %name, "a file in the folder of public keys is not served: {why}");
-                continue;
+            match secrets::what_to_serve(&name, &file.content) {
+                Ok(Serve::Content) => drop(files.insert(name, file)),
+                Ok(Serve::NoKey) => {
+                    let content = Bytes::from_static(NO_KEY);
+                    files.insert(name, KeyFile { content, modified: file.modified });
+                }
+                Err(why) => tracing::warn!(file = %name, "a file in the folder of public keys is not served: {why}"),
             }
-            files.insert(name, file);
         }
         Ok(files)
     }
@@ -121,21 +149,6 @@ fn read_file(folder: &OwnedFd, name: &str) -> Option<KeyFile> {
     fits.then(|| KeyFile { content: content.into(), modified: metadata.mtime() })
 }
 
-/// Whether nothing in a file is secret: it is certificates alone, or text that cannot be a key. A file that lost its key
-/// is served as it is, as a web server would, so that who fetches it sees that there is none.
-fn may_be_served(name: &str, content: &[u8]) -> Result<(), &'static str> {
-    let holds = |text: &[u8]| content.windows(text.len()).any(|window| window == text);
-    if holds(b"PRIVATE KEY") || holds_secret_key(content) {
-        return Err("it holds secret key material; move it away, and consider the key known to others");
-    }
-    let is_text = std::str::from_utf8(content).is_ok_and(|text| !text.contains('\0'));
-    if is_text && !holds(b"-----BEGIN PGP") {
-        return Ok(());
-    }
-    let (ring, _) = Keyring::from_files([(name, content)]);
-    if ring.is_empty() { Err("it holds no public key that can be read") } else { Ok(()) }
-}
-
 fn generation(files: &BTreeMap<String, KeyFile>) -> Digest {
     let parts =
         files.iter().map(|(name, file)| format!("{name} {} {}\n", file.modified, Digest::sha256(&file.content)));
@@ -145,8 +158,7 @@ fn generation(files: &BTreeMap<String, KeyFile>) -> Digest {
 fn parse(files: BTreeMap<String, KeyFile>, generation: Digest) -> Keys {
     let openpgp = files.iter().filter(|(name, _)| !is_cosign_key(name));
     let (ring, _) = Keyring::from_files(openpgp.map(|(name, file)| (name.as_str(), file.content.as_ref())));
-    let certificates = ring.keys(SystemTime::now());
-    Keys { files, ring, certificates, generation: Some(generation) }
+    Keys { files, ring, generation: Some(generation) }
 }
 
 #[cfg(test)]
@@ -172,7 +184,8 @@ mod tests {
         let armored = cert.as_tsk().armored().to_vec().unwrap();
         write("public.pgp", &public);
         write("armored.asc", &cert.armored().to_vec().unwrap());
-        write("cosign.pub", b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n");
+        let pem = rcgen::KeyPair::generate().unwrap().public_key_pem();
+        write("cosign.pub", pem.as_bytes());
         write("corrupt.pgp", b"aaa\n");
         write("empty.gpg", b"");
         write("secret.gpg", &secret);
@@ -186,7 +199,11 @@ mod tests {
         write("imagemakers.json", b"{}");
         assert_eq!(served(&folder), ["armored.asc", "corrupt.pgp", "cosign.pub", "empty.gpg", "public.pgp"]);
         let keys = KeyFolder::new(folder.path()).look();
-        assert_eq!(keys.certificates.len(), 1);
+        assert_eq!(keys.ring.keys(std::time::SystemTime::now()).len(), 1);
+        assert_eq!(keys.files["public.pgp"].content, public);
+        for spoilt in ["corrupt.pgp", "empty.gpg"] {
+            assert_eq!(keys.files[spoilt].content, NO_KEY, "{spoilt}");
+        }
     }
 
     #[test]
@@ -200,5 +217,50 @@ mod tests {
         symlink("/proc/self/environ", folder.path().join("environ.pub")).unwrap();
         assert_eq!(served(&folder), ["in.pgp"]);
         assert!(KeyFolder::new(&folder.path().join("none")).look().files.is_empty());
+    }
+
+    #[test]
+    fn what_is_secret_in_other_forms_is_served_by_no_name() {
+        use base64::Engine as _;
+        let (cert, _) = CertBuilder::general_purpose(Some("a@example.org")).generate().unwrap();
+        let (public, secret) = (cert.armored().to_vec().unwrap(), cert.as_tsk().to_vec().unwrap());
+        let bare = base64::prelude::BASE64_STANDARD.encode(&secret);
+        let pem = rcgen::KeyPair::generate().unwrap().public_key_pem().into_bytes();
+        for canary in [
+            "(private-key (rsa (n #00A1B2#) (d #00CANARY#)))",
+            "(21:protected-private-key(3:rsa(1:n3:abc)))",
+            "Created: 20310101T000000\nKey: (private-key (ecc (curve Ed25519)))",
+            "Key: (shadowed-private-key (rsa))",
+            "password: hunter2",
+            "AGE-SECRET-KEY-1QQQ",
+            &bare,
+        ] {
+            for (name, before) in [("a.pgp", &b""[..]), ("a.pub", b""), ("a.asc", &public), ("a.pub", &pem)] {
+                let folder = tempfile::tempdir().unwrap();
+                let content = [before, b"\n", canary.as_bytes(), b"\n"].concat();
+                std::fs::write(folder.path().join(name), content).unwrap();
+                let keys = KeyFolder::new(folder.path()).look();
+                assert!(keys.files.values().all(|file| file.content == NO_KEY), "{name}: {canary}");
+                assert!(before.is_empty() || keys.files.is_empty(), "{name}: {canary}");
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("notes.pub"), "the cellar is left of the stairs\n").unwrap();
+        let with_remark = [b"# maker of web, since 2031\n", public.as_slice()].concat();
+        std::fs::write(folder.path().join("remark.asc"), with_remark).unwrap();
+        assert_eq!(served(&folder), ["remark.asc"]);
+    }
+
+    #[test]
+    fn what_was_seen_is_there_while_somebody_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = KeyFolder::new(folder.path());
+        keys.look();
+        let _reads = keys.reading.lock().unwrap();
+        assert!(keys.fresh().is_some());
+        std::thread::sleep(FRESH);
+        // Both would wait for ever.
+        assert!(keys.fresh().is_none());
+        assert!(keys.look().files.is_empty());
     }
 }

@@ -24,6 +24,7 @@ mod keys;
 mod page;
 mod paths;
 mod routes;
+mod share;
 mod upload;
 
 use std::path::PathBuf;
@@ -65,6 +66,8 @@ pub struct StoreConfig {
     pub limits: DirLimits,
     /// Signatures in all.
     pub total: usize,
+    /// Take signatures alone that a key of the folder `keys` verifies.
+    pub known_keys_only: bool,
 }
 
 /// The server; a cheap handle.
@@ -75,6 +78,7 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     signatures: SignatureDir,
     keys: KeyFolder,
+    known_keys_only: bool,
     writers: Writers,
     census: Census,
     verdicts: Verdicts,
@@ -98,6 +102,7 @@ impl Store {
         Ok(Self(Arc::new(Inner {
             signatures,
             keys: KeyFolder::new(&config.dir.join("keys")),
+            known_keys_only: config.known_keys_only,
             writers,
             census,
             verdicts: Verdicts::default(),

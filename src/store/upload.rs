@@ -1,7 +1,7 @@
 //! Uploads: who sends them, what they are, and what became of them.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::extract::Request;
 use axum::response::Response;
@@ -10,11 +10,11 @@ use http::header::{IF_NONE_MATCH, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::body::Body as _;
 
-use super::auth::{Writer, Writers};
+use super::auth::{Refusal, Writer, Writers};
 use super::check::check;
-use super::disk::{DiskError, Name, Place, Stored};
+use super::disk::{Choice, DiskError, Kept, Name, Place, Stored};
 use super::extension::Upload;
-use super::{Inner, Store, client};
+use super::{Inner, Store, client, share};
 use crate::server::body::BodyError;
 use crate::server::load::Slot;
 use crate::server::{Peer, body, build, last_of_connection, text};
@@ -165,16 +165,18 @@ async fn enter(
 
 async fn admit(store: &Store, place: &Place, headers: &HeaderMap, peer: Option<&Peer>) -> Result<Writer, Refused> {
     store.0.writers.admit(headers, peer).await.map_err(|refusal| {
-        let status = refusal.status();
+        store.0.metrics.store.turned_away(refusal.reason());
         // Strangers can ask as often as they like, and would fill the log.
-        if status == StatusCode::UNAUTHORIZED {
-            tracing::debug!(client = %client(peer), repository = place.path(), "an upload is refused: {refusal}");
-        } else {
+        if matches!(refusal, Refusal::Forbidden(_)) {
             tracing::warn!(client = %client(peer), repository = place.path(), "an upload is refused: {refusal}");
+        } else {
+            tracing::debug!(client = %client(peer), repository = place.path(), "an upload is refused: {refusal}");
         }
+        let status = refusal.status();
         let code = match status {
             StatusCode::UNAUTHORIZED => "UNAUTHORIZED",
             StatusCode::FORBIDDEN => "DENIED",
+            StatusCode::TOO_MANY_REQUESTS => "TOOMANYREQUESTS",
             _ => "UNAVAILABLE",
         };
         Refused::new(status, code, refusal.to_string())
@@ -189,15 +191,18 @@ fn keep(inner: &Inner, place: &Place, item: &Item, writer: &Writer, peer: Option
     }
     let said = check(place, &item.content)
         .map_err(|why| Refused::new(StatusCode::UNPROCESSABLE_ENTITY, "MANIFEST_INVALID", why))?;
-    if !inner.census.has_room() {
+    if inner.known_keys_only {
+        by_known_key(inner, &item.content)?;
+    }
+    // What is there already takes no room.
+    if !inner.census.has_room() && !is_there(inner, place, &item.content)? {
         let max = inner.census.max();
         let message = format!("the store has {max} signatures, and no more are kept (--max-total)");
         return Err(Refused::new(StatusCode::INSUFFICIENT_STORAGE, "UNAVAILABLE", message));
     }
-    let stored = match item.number {
-        Some(number) => inner.signatures.append_as(place, &item.content, number),
-        None => inner.signatures.append(place, &item.content, item.name.as_ref()),
-    };
+    let choice = Choice { name: item.name.as_ref(), number: item.number };
+    let objection = |kept: &[Kept]| share::objection(&inner.keys, place, &item.content, &said, kept);
+    let stored = inner.signatures.append_unless(place, &item.content, choice, &objection);
     let stored = stored.map_err(|error| on_disk(&error))?;
     if stored.new {
         inner.metrics.store.signatures(inner.census.added());
@@ -210,12 +215,25 @@ fn keep(inner: &Inner, place: &Place, item: &Item, writer: &Writer, peer: Option
     Ok(stored)
 }
 
+fn by_known_key(inner: &Inner, content: &[u8]) -> Result<(), Refused> {
+    let verified = inner.keys.look().ring.verify(content, SystemTime::now());
+    verified.map(drop).map_err(|error| {
+        let message = format!("no key of /keys verifies the signature, and this store takes no others: {error}");
+        Refused::new(StatusCode::UNPROCESSABLE_ENTITY, "MANIFEST_UNVERIFIED", message)
+    })
+}
+
+fn is_there(inner: &Inner, place: &Place, content: &[u8]) -> Result<bool, Refused> {
+    let kept = inner.signatures.list(place).map_err(|error| on_disk(&error))?;
+    Ok(kept.iter().any(|kept| kept.content == content))
+}
+
 fn on_disk(error: &DiskError) -> Refused {
     let (status, code) = match error {
         DiskError::Empty => (StatusCode::BAD_REQUEST, "SIZE_INVALID"),
         DiskError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID"),
         DiskError::NotNext { .. } => (StatusCode::PRECONDITION_FAILED, "NAME_INVALID"),
-        DiskError::TooMany(_) => (StatusCode::CONFLICT, "DENIED"),
+        DiskError::TooMany(_) | DiskError::Refused(_) => (StatusCode::CONFLICT, "DENIED"),
         DiskError::NameTaken(_) => (StatusCode::CONFLICT, "NAME_INVALID"),
         DiskError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "TOOMANYREQUESTS"),
         DiskError::Full => {
@@ -256,7 +274,9 @@ fn refuse(refused: &Refused, form: Form) -> Response {
     let headers = response.headers_mut();
     match refused.status {
         StatusCode::UNAUTHORIZED => drop(headers.insert(WWW_AUTHENTICATE, Writers::challenge())),
-        StatusCode::SERVICE_UNAVAILABLE => drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("1"))),
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+            drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("1")));
+        }
         _ => {}
     }
     response

@@ -6,4 +6,4 @@
 pub mod logging;
 pub mod metrics;
 
-pub use metrics::{Asked, Ending, Metrics, Pinning, Told, UpstreamKind, Whitelisted};
+pub use metrics::{Asked, Ending, Metrics, Pinning, Told, TurnedAway, UpstreamKind, Whitelisted};

@@ -128,9 +128,7 @@ impl Subject<'_> {
             Some(reference) => Some(self.certificates(reference).await.map_err(Cause::Undecided)?),
             None => None,
         };
-        // The administrator's credentials are not sent where a namespace owner chose how the server is authenticated.
-        let own_transport = check.transport.insecure || ca.is_some();
-        let (keychain, tenant) = credentials.keychain(self.entry.is_cluster() || !own_transport).await;
+        let (keychain, tenant) = credentials.keychain(self.entry.takes_administrators_credentials(check)).await;
         let repository = self.image.repository();
         let mut scope = keychain.scope(repository);
         let transport = Transport {

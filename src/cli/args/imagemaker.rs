@@ -33,7 +33,7 @@ pub(in crate::cli) enum ImagemakerAction {
     /// Give a maker a new key beside the old one, which ends by itself after a time
     #[command(after_help = ROTATE_HELP)]
     Rotate(Box<RotateArguments>),
-    /// Revoke a maker's key, for good: nothing that it signed verifies any more
+    /// Revoke a maker's key, for good: nothing that it signed verifies where the key file has arrived
     #[command(after_help = REVOKE_HELP)]
     Revoke(RevokeArguments),
     /// Take a maker out of the registry, and its key file with it; the secret keys stay

@@ -52,6 +52,9 @@ pub(in crate::cli) struct KeyArguments {
     /// GnuPG home; without it $GNUPGHOME or ~/.gnupg
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) gnupg_home: Option<PathBuf>,
+    /// Directory of the signing host, whose imagemakers.json says which of a maker's keys is active
+    #[arg(long, value_name = "DIR", default_value = "/var/sigstore")]
+    pub(in crate::cli) dir: PathBuf,
     /// File whose first line is the passphrase of the key; nobody else may read it
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) passphrase_file: Option<PathBuf>,

@@ -25,7 +25,7 @@ pub(in crate::cli) struct StoreCommand {
     /// Folder with keys/ and sigstore/, which is made if it is missing
     #[arg(long, value_name = "DIR", default_value = "/var/sigstore")]
     pub(in crate::cli) dir: PathBuf,
-    /// Address to listen on; :81 is port 81 of every address
+    /// Address to listen on; :81 is port 81 of every IPv4 address, [::]:81 of every address
     #[arg(long, value_name = "ADDRESS", default_value = ":81", value_parser = address)]
     pub(in crate::cli) listen: SocketAddr,
     /// Address for probes and metrics over plain HTTP
@@ -49,6 +49,9 @@ pub(in crate::cli) struct StoreCommand {
     /// Kubeconfig file for --kubernetes-auth; without it $KUBECONFIG, ~/.kube/config, or the Pod's service account
     #[arg(long, value_name = "FILE", requires = "kubernetes_auth")]
     pub(in crate::cli) kubeconfig: Option<PathBuf>,
+    /// Take signatures alone that an OpenPGP key in keys/ verifies
+    #[arg(long)]
+    pub(in crate::cli) known_keys_only: bool,
     /// Signatures kept of one image; readers look at no more than 128
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = up_to::<128>)]
     pub(in crate::cli) max_signatures: usize,

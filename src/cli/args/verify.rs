@@ -16,8 +16,8 @@ Examples:
   podseal verify sha256:HEX --expected-identity registry.local/app:1 --public-key group1.pgp --save
 
 With --save what verified is recorded in the cluster as an ImageSignature. If NO signature verifies, because of the key or
-because of the identity, all records of that image are removed, as with oc adm verify-image-signature: look first, with
---save --dry-run. Signature stores and registries are never written to.
+because of the identity, all records of that image in that repository are removed, as with oc adm verify-image-signature:
+look first, with --save --dry-run. Signature stores and registries are never written to.
 
 Exit status: 0 a signature verified, 1 none did, 2 it could not be found out, 64 wrong usage.";
 
@@ -51,10 +51,10 @@ pub(in crate::cli) struct VerifyCommand {
     #[arg(long)]
     pub(in crate::cli) insecure: bool,
     /// Registry credentials, in the form of ~/.docker/config.json
-    #[arg(long, value_name = "FILE", alias = "authfile")]
+    #[arg(long, value_name = "FILE", visible_alias = "authfile")]
     pub(in crate::cli) docker_config: Option<PathBuf>,
     /// PEM certificates trusted for registry and signature store, besides the system's
-    #[arg(long, value_name = "FILE", alias = "ca")]
+    #[arg(long, value_name = "FILE", visible_alias = "ca")]
     pub(in crate::cli) ca_file: Option<PathBuf>,
     /// How long it may take to find the signatures
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = some_time)]

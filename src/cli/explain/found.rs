@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
+use super::keys::Reader;
 use crate::cli::verify::report::Row;
 use crate::cluster::{Freshness, Objects};
 use crate::domain::digest::Digest;
@@ -23,12 +24,20 @@ use crate::source::registry::Upstream;
 /// Pull secrets of the service account that are used, at most.
 const MAX_PULL_SECRETS: usize = 32;
 
+/// Whose credentials registries are asked with.
+pub(super) struct Credentials {
+    /// The Pod's alone, for entries of a namespace that say how a server is authenticated.
+    pod: Arc<Keychain>,
+    /// And then the caller's own.
+    all: Arc<Keychain>,
+}
+
 /// How registries and stores are asked.
 pub(super) struct Search<'a> {
     pub(super) upstream: &'a Upstream,
     pub(super) registries_d: &'a RegistriesD,
-    pub(super) keychain: Arc<Keychain>,
-    pub(super) objects: &'a dyn Objects,
+    pub(super) credentials: Credentials,
+    pub(super) reader: &'a Reader<'a>,
     pub(super) image: &'a ImageRef,
     pub(super) deadline: Instant,
 }
@@ -41,8 +50,10 @@ impl Search<'_> {
         }
         let (access, _) = self.access(entry).await?;
         let tag = self.image.tag().unwrap_or("latest");
-        let found = self.upstream.resolve(self.image.repository(), tag, &access).await;
-        found.map_err(|fault| fault.to_string())?.ok_or_else(|| "the registry says that it does not exist".to_owned())
+        // By its bytes: what a registry merely says could be the digest of an image that it does not have.
+        let found = self.upstream.tagged_manifest(self.image.repository(), tag, &access).await;
+        let manifest = found.map_err(|fault| fault.to_string())?;
+        Ok(manifest.ok_or_else(|| "the registry says that it does not exist".to_owned())?.digest)
     }
 
     /// The signatures, each with what it comes to under the entry; without a keyring only what they say of themselves.
@@ -78,7 +89,7 @@ impl Search<'_> {
     async fn access(&self, entry: &Entry) -> Result<(Access, Option<StoreUrl>), String> {
         let Check::Signed(check) = &entry.check else { return Err("the entry asks for no signature".to_owned()) };
         let ca = match &check.transport.ca_ref {
-            Some(reference) => Some(self.certificates(&reference.namespace, &reference.name).await?),
+            Some(reference) => Some(self.reader.certificates(entry, reference).await?),
             None => None,
         };
         let lookaside = check.gpg.as_ref().and_then(|gpg| gpg.lookaside.as_deref());
@@ -88,34 +99,26 @@ impl Search<'_> {
         };
         let guarded = !entry.is_cluster() || !matches!(entry.scope.host, HostPattern::Exact(_));
         let transport = Transport { insecure: check.transport.insecure, ca, guarded };
-        Ok((Access { transport, keychain: self.keychain.clone(), deadline: self.deadline }, store))
-    }
-
-    async fn certificates(&self, namespace: &str, name: &str) -> Result<Arc<[u8]>, String> {
-        let unreadable = || format!("the certificates of k8s://{namespace}/{name} cannot be read");
-        let secret = self.objects.secret(namespace, name, Freshness::Key, self.deadline).await.ok().flatten();
-        let found = match secret {
-            Some(secret) => Some(secret),
-            None => self.objects.config_map(namespace, name, self.deadline).await.ok().flatten(),
-        };
-        let pem = found.and_then(|object| object.data.get("ca.crt").map(|pem| Arc::from(pem.as_ref())));
-        pem.ok_or_else(unreadable)
+        let all = entry.takes_administrators_credentials(check);
+        let keychain = if all { self.credentials.all.clone() } else { self.credentials.pod.clone() };
+        Ok((Access { transport, keychain, deadline: self.deadline }, store))
     }
 }
 
 /// Credentials that the service account's pull secrets hold, as far as they may be read, and then the caller's own.
-pub(super) async fn keychain(
+pub(super) async fn credentials(
     objects: &dyn Objects,
     namespace: &str,
     account: &str,
     own: Option<DockerConfig>,
     deadline: Instant,
-) -> Arc<Keychain> {
+) -> Credentials {
     let names = objects.pull_secrets_of(namespace, account, deadline).await.ok().flatten().unwrap_or_default();
     let mut configs = Vec::new();
     for name in names.iter().take(MAX_PULL_SECRETS) {
         let secret = objects.secret(namespace, name, Freshness::Pull, deadline).await.ok().flatten();
         configs.extend(secret.and_then(|secret| DockerConfig::from_secret(&secret.data).ok()).map(Arc::new));
     }
-    Arc::new(Keychain::new(configs.into_iter().chain(own.map(Arc::new))))
+    let pod = Arc::new(Keychain::new(configs.iter().cloned()));
+    Credentials { pod, all: Arc::new(Keychain::new(configs.into_iter().chain(own.map(Arc::new)))) }
 }

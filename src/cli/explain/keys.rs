@@ -10,9 +10,10 @@ use tokio::time::Instant;
 use super::entries::keys_of_status;
 use crate::cluster::{Freshness, Objects, SecretData};
 use crate::domain::policy::{Check, Entry, ObjectRef};
+use crate::records::examine::shown;
 use crate::signature::cosign::PublicKeys;
 use crate::signature::openpgp::Keyring;
-use crate::verify::COSIGN_PUB;
+use crate::verify::{COSIGN_PUB, may_name, unusable_text};
 
 /// The keys behind one reference.
 #[derive(Debug, Serialize)]
@@ -40,9 +41,13 @@ pub(super) struct ShownKey {
     pub(super) unusable: Option<String>,
 }
 
-/// Reads with the caller's rights.
+/// Reads with the caller's rights, and only what the webhook would.
 pub(super) struct Reader<'a> {
     pub(super) objects: &'a dyn Objects,
+    /// Namespaces whose objects every policy may name.
+    pub(super) shared: &'a [String],
+    /// podseal's, whose synchronised keys every policy may name.
+    pub(super) own_namespace: &'a str,
     pub(super) deadline: Instant,
 }
 
@@ -52,11 +57,11 @@ impl Reader<'_> {
         let Check::Signed(check) = &entry.check else { return (Vec::new(), None) };
         let (mut lists, mut keyring) = (Vec::new(), None);
         if let Some(reference) = check.cosign.as_ref().and_then(|cosign| cosign.key_ref.as_ref()) {
-            let keys = self.secret(reference).await.map(|secret| cosign(&secret));
+            let keys = self.secret(entry, reference).await.map(|secret| cosign(&secret));
             lists.push(list("cosign", reference, keys, entry, object));
         }
         if let Some(gpg) = &check.gpg {
-            let read = self.secret(&gpg.key_ref).await.map(|secret| openpgp(&secret));
+            let read = self.secret(entry, &gpg.key_ref).await.map(|secret| openpgp(&secret));
             let keys = read.map(|(ring, keys)| {
                 keyring = Some(ring);
                 keys
@@ -66,27 +71,59 @@ impl Reader<'_> {
         (lists, keyring)
     }
 
-    async fn secret(&self, reference: &ObjectRef) -> Result<Arc<SecretData>, String> {
+    /// A Secret of keys. Nothing is told about one that the policy may not name, as the verdict tells nothing.
+    async fn secret(&self, entry: &Entry, reference: &ObjectRef) -> Result<Arc<SecretData>, Unread> {
+        let named = may_name(&entry.policy, reference, self.shared);
+        if !named && *reference.namespace != *self.own_namespace {
+            return Err(Unread::Unusable(unusable_text(reference)));
+        }
         let asked = self.objects.secret(&reference.namespace, &reference.name, Freshness::Key, self.deadline);
         match asked.await {
-            Ok(Some(secret)) => Ok(secret),
-            Ok(None) => Err(format!("there is no Secret {}/{}", reference.namespace, reference.name)),
-            Err(fault) => Err(fault.message().to_owned()),
+            Ok(Some(secret)) if named || secret.synced_key => Ok(secret),
+            Ok(Some(_)) => Err(Unread::Unusable(unusable_text(reference))),
+            Ok(None) => {
+                Err(Unread::Otherwise(format!("there is no Secret {}/{}", reference.namespace, reference.name)))
+            }
+            Err(fault) => Err(Unread::Otherwise(fault.message().to_owned())),
         }
     }
+
+    /// `ca.crt` of a Secret, else of a `ConfigMap`, that the policy may name.
+    pub(super) async fn certificates(&self, entry: &Entry, reference: &ObjectRef) -> Result<Arc<[u8]>, String> {
+        if !may_name(&entry.policy, reference, self.shared) {
+            return Err(unusable_text(reference));
+        }
+        let (namespace, name) = (&reference.namespace, &reference.name);
+        let secret = self.objects.secret(namespace, name, Freshness::Key, self.deadline).await.ok().flatten();
+        let found = match secret {
+            Some(secret) => Some(secret),
+            None => self.objects.config_map(namespace, name, self.deadline).await.ok().flatten(),
+        };
+        let pem = found.and_then(|object| object.data.get("ca.crt").map(|pem| Arc::from(pem.as_ref())));
+        pem.ok_or_else(|| format!("the certificates of {reference} cannot be read"))
+    }
+}
+
+/// Why there are no keys.
+enum Unread {
+    /// The policy may not use them, so that none of them counts.
+    Unusable(String),
+    /// They cannot be read, but the status of the policy may tell of them.
+    Otherwise(String),
 }
 
 fn list(
     method: &'static str,
     reference: &ObjectRef,
-    keys: Result<Vec<ShownKey>, String>,
+    keys: Result<Vec<ShownKey>, Unread>,
     entry: &Entry,
     object: Option<&Value>,
 ) -> KeyList {
     let (keys, note) = match keys {
         Ok(keys) if keys.is_empty() => (keys, Some(format!("no public keys imported from {reference}"))),
         Ok(keys) => (keys, None),
-        Err(why) => match object.and_then(|object| keys_of_status(object, entry.index)) {
+        Err(Unread::Unusable(why)) => (Vec::new(), Some(why)),
+        Err(Unread::Otherwise(why)) => match object.and_then(|object| keys_of_status(object, entry.index)) {
             Some((fingerprints, signers)) => {
                 let keys = fingerprints.into_iter().filter(|f| f.starts_with("sha256:") == (method == "cosign"));
                 let bare = |fingerprint| ShownKey { fingerprint, user_ids: Vec::new(), expires: None, unusable: None };
@@ -105,7 +142,7 @@ fn openpgp(secret: &SecretData) -> (Keyring, Vec<ShownKey>) {
     let infos = keyring.keys(SystemTime::now());
     let shown = infos.into_iter().map(|info| ShownKey {
         fingerprint: info.fingerprint,
-        user_ids: info.user_ids,
+        user_ids: info.user_ids.iter().map(|id| shown(id)).collect(),
         expires: info.expires.and_then(|at| jiff::Timestamp::try_from(at).ok()).map(|at| at.to_string()),
         unusable: info.unusable,
     });

@@ -5,6 +5,7 @@ mod found;
 mod keys;
 mod report;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ use crate::cluster::remote::RemoteObjects;
 use crate::cluster::roots::ClusterRoots;
 use crate::cluster::{Inputs, Snapshot};
 use crate::domain::digest::Digest;
-use crate::domain::image::ImageRef;
+use crate::domain::image::{ImageRef, Repository};
 use crate::domain::policy::{Check, Entry, Policy, PolicySet};
 use crate::domain::whitelist::Whitelist;
 use crate::records::cluster::Records;
@@ -190,10 +191,13 @@ impl Asked<'_> {
             None => RegistriesD::default(),
         };
         let upstream = serve::upstream(&command.source, self.addresses.clone(), Arc::new(Metrics::new()))?;
-        let keychain = found::keychain(objects, self.namespace, &command.service_account, own, deadline).await;
-        let search = Search { upstream: &upstream, registries_d: &registries_d, keychain, objects, image, deadline };
-        let reader = keys::Reader { objects, deadline };
-        let mut digest = told.digest.as_deref().and_then(|digest| digest.parse().ok());
+        let credentials = found::credentials(objects, self.namespace, &command.service_account, own, deadline).await;
+        let decision = &command.decision;
+        let (shared, own_namespace) = (&decision.shared_namespace[..], decision.own_namespace.as_str());
+        let reader = keys::Reader { objects, shared, own_namespace, deadline };
+        let (registries_d, reader) = (&registries_d, &reader);
+        let search = Search { upstream: &upstream, registries_d, credentials, reader, image, deadline };
+        let mut digest = image.digest().cloned();
         for (cluster, governing) in [(true, &sides[0]), (false, &sides[1])] {
             let all = self.known.policies.iter().flat_map(|(policy, _)| policy.entries.iter());
             let all = all.filter(|entry| entry.is_cluster() == cluster).map(AsRef::as_ref);
@@ -208,7 +212,7 @@ impl Asked<'_> {
         }
         if let Some(digest) = &digest {
             told.digest = Some(digest.to_string());
-            self.recorded(digest, told).await;
+            self.recorded(image.repository(), digest, told).await;
         }
         Ok(())
     }
@@ -243,9 +247,10 @@ impl Asked<'_> {
     }
 
     /// What auditors wrote down. Most callers may not read it, and it decides nothing: that is not worth a word.
-    async fn recorded(&self, digest: &Digest, told: &mut Explanation) {
-        let records = Records::new(self.client.clone()).of(digest).await.unwrap_or_default();
-        told.recorded.extend(records.iter().map(sentence));
+    async fn recorded(&self, repository: &Repository, digest: &Digest, told: &mut Explanation) {
+        let all = Records::new(self.client.clone()).of(digest, &BTreeSet::new()).await.unwrap_or_default();
+        let of_repository = all.records.iter().filter(|record| object::is_of(record, repository));
+        told.recorded.extend(of_repository.map(sentence));
     }
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::entries::{Governing, Overruled};
 use super::keys::KeyList;
 use crate::cli::check::rows::Row as Verdict;
+use crate::cli::output::printable;
 use crate::cli::verify::report::table;
 
 /// Everything that is told.
@@ -60,7 +61,7 @@ impl Explanation {
             }
             None => text.push_str("\nVerdict:    could not be found out\n"),
         }
-        text
+        text.lines().fold(String::new(), |all, line| all + &printable(line) + "\n")
     }
 }
 

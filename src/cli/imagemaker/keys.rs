@@ -120,7 +120,11 @@ pub(super) fn revoke(arguments: &RevokeArguments) -> Result<ExitCode, Failure> {
             published(&makers, &maker)
         )));
     }
-    print(&format!("key {fingerprint} of {} is revoked: nothing that it signed verifies any more\n", maker.name));
+    print(&format!("key {fingerprint} of {} is revoked in {}\n", maker.name, published(&makers, &maker)));
+    print(
+        "webhooks refuse what it signed once the controller has seen the file, about a second after it is in its mount; \
+         podseal keys shows it\nnodes refuse it once they have the file\n",
+    );
     if maker.active().is_none() {
         print(&format!(
             "{0} has no key now, and no image of {1} verifies: podseal imagemaker rotate {0} --overlap 1d makes one\n",

@@ -118,9 +118,9 @@ fn address(name: &str, path: &str) -> String {
 }
 
 fn holder(text: &str) -> Result<String, String> {
-    // As gpg asks for it: nothing that could be taken for an address.
-    if text.chars().count() < 5 || text.contains('@') {
-        return Err("a name of at least 5 characters, without @".to_owned());
+    // What gpg takes from a file, shorter names than in its dialogue, too; nothing that could be taken for an address.
+    if text.trim().is_empty() || text.contains('@') {
+        return Err("a name without @ (--full-name)".to_owned());
     }
     plain(text)
 }
@@ -199,9 +199,10 @@ mod tests {
         ] {
             assert!(mailbox(wrong).is_err(), "{wrong:?}");
         }
-        for wrong in ["", "Bob", "a@b.com", "Image <Maker>", "Image (Maker)", "Image\nMaker"] {
+        for wrong in ["", " ", "a@b.com", "Image <Maker>", "Image (Maker)", "Image\nMaker"] {
             assert!(holder(wrong).is_err(), "{wrong:?}");
         }
+        assert_eq!(holder("Bob").unwrap(), "Bob", "gpg takes it, only not in its dialogue");
         assert_eq!(holder("Разработчик образов").unwrap(), "Разработчик образов");
     }
 }

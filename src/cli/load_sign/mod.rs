@@ -20,11 +20,12 @@ use super::args::LogFormat;
 use super::args::load_sign::LoadSignCommand;
 use super::output::{complain, print};
 use super::sign::context::{self, Destinations, SigningKeys};
-use super::sign::{Failed, sign_digest, tell, until_interrupted, worse};
+use super::sign::{Failed, NOT_SIGNED, sign_digest, tell, until_interrupted, worse};
 use super::{USAGE, runtime};
 use crate::domain::image::ImageRef;
+use crate::domain::printable::printable;
 use crate::fault::Fault;
-use crate::signing::archive::{self, Archive, Descriptor, ImageInArchive};
+use crate::signing::archive::{self, Archive, ArchiveError, Descriptor, ImageInArchive};
 use crate::signing::image::Wanted;
 use crate::source::access::Access;
 use crate::source::registry::{Manifest, Pushed};
@@ -57,7 +58,16 @@ async fn all(command: &LoadSignCommand, target: &Target) -> Result<ExitCode, Str
     let destinations = Destinations::new(&command.destination, line)?;
     let keys = tokio::task::block_in_place(|| SigningKeys::open(&command.key))?;
     let progress = Progress::new();
-    let (archive, images) = tokio::task::block_in_place(|| read(command, &progress))?;
+    // Without a file of that name it is the command that is wrong, else the archive.
+    std::fs::metadata(&command.archive).map_err(|error| format!("{}: {error}", command.archive.display()))?;
+    let (archive, images) = match tokio::task::block_in_place(|| read(command, &progress)) {
+        Ok(found) => found,
+        Err(error @ ArchiveError::Architecture(_)) => return Err(error.to_string()),
+        Err(ArchiveError::Unusable(why)) => {
+            complain(&printable(&why));
+            return Ok(ExitCode::from(NOT_SIGNED));
+        }
+    };
     let named: Result<Vec<_>, String> =
         images.into_iter().map(|image| Ok((target.name(&image.name)?, image))).collect();
     let named = named?;
@@ -71,19 +81,23 @@ async fn all(command: &LoadSignCommand, target: &Target) -> Result<ExitCode, Str
     Ok(ExitCode::from(code))
 }
 
-fn read(command: &LoadSignCommand, progress: &Progress) -> Result<(Archive, Vec<ImageInArchive>), String> {
+fn read(command: &LoadSignCommand, progress: &Progress) -> Result<(Archive, Vec<ImageInArchive>), ArchiveError> {
     let usual = || std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
     let scratch = command.scratch.clone().unwrap_or_else(usual);
     let shown = |done, all| progress.show("unpacking", done, all);
-    let archive = Archive::open(&command.archive, &scratch, &shown).map_err(|error| error.to_string())?;
+    let archive = Archive::open(&command.archive, &scratch, &shown);
     progress.clear();
-    let named = |error: archive::ArchiveError| format!("{}: {error}", command.archive.display());
-    let (images, notes) = archive::images(&archive, &command.arch).map_err(named)?;
+    let archive = archive?;
+    let at = command.archive.display();
+    let (images, notes) = archive::images(&archive, &command.arch).map_err(|error| match error {
+        ArchiveError::Unusable(why) => ArchiveError::Unusable(format!("{at}: {why}")),
+        ArchiveError::Architecture(why) => ArchiveError::Architecture(format!("{at}: {why}")),
+    })?;
     for note in notes {
-        complain(&note);
+        complain(&printable(&note));
     }
     if images.is_empty() {
-        return Err(format!("{}: there are no images for {} in it", command.archive.display(), command.arch));
+        return Err(ArchiveError::Architecture(format!("{at}: there are no images for {} in it", command.arch)));
     }
     Ok((archive, images))
 }

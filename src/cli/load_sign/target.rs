@@ -34,7 +34,7 @@ impl Target {
             None if valid_tag(path) => format!("{}:{path}", self.0),
             None => return Err(bad("which has no tag")),
         };
-        let image: ImageRef = full.parse().map_err(|error| bad(&format!("and {full} is no image: {error}")))?;
+        let image: ImageRef = full.parse().map_err(|error| bad(&format!("and {full:?} is no image: {error}")))?;
         if image.repository().host() == "docker.io" && !self.0.starts_with("docker.io") {
             return Err(bad("and without a path that is no image"));
         }

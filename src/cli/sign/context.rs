@@ -1,5 +1,6 @@
 //! What the arguments say, checked, before anything is done: the key opened, the destination found, the way set up.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,6 +16,7 @@ use crate::domain::image::{ImageRef, Repository};
 use crate::signing::cosign::{CosignKey, Form};
 use crate::signing::deposit::{Depot, Destination, Line};
 use crate::signing::gnupg::{Gnupg, GnupgError, Passphrase, Secret};
+use crate::signing::makers::Makers;
 use crate::signing::signer::{Keys, Signer};
 use crate::source::SourceConfig;
 use crate::source::access::Transport;
@@ -130,8 +132,13 @@ fn signer(arguments: &KeyArguments) -> Result<Option<Arc<Signer>>, String> {
     let Some(name) = &arguments.sign_by else { return Ok(None) };
     let passphrase = arguments.passphrase_file.clone().map_or(Passphrase::Agent, Passphrase::File);
     let mut ask = |what: &str| asked(what, "--passphrase-file").map_err(GnupgError::Passphrase);
-    let keys = Keys { gnupg: Gnupg::new(arguments.gnupg_home.clone()), passphrase, ask: &mut ask };
+    let makers = Makers::read(&arguments.dir).map_err(|why| format!("--dir: {why}"))?;
+    let gnupg = Gnupg::new(arguments.gnupg_home.clone());
+    let keys = Keys { gnupg, passphrase, makers: makers.list(), ask: &mut ask };
     let signer = Signer::open(name, keys, SystemTime::now()).map_err(|error| format!("--sign-by {name}: {error}"))?;
+    for note in signer.notes() {
+        complain(&format!("--sign-by {name}: {note}"));
+    }
     Ok(Some(Arc::new(signer)))
 }
 
@@ -192,6 +199,10 @@ fn writer(url: &str, token_file: Option<&Path>, line: &Line) -> Result<StoreWrit
     let writer = StoreWriter::new(url).map_err(|why| format!("--upload {url}: {why}"))?;
     let Some(path) = token_file else { return Ok(writer.with_keychain(&line.keychain)) };
     let bytes = read("--token-file", path)?;
+    // The kubelet writes tokens that all in a container may read, so that this is no reason to stop.
+    if std::fs::metadata(path).is_ok_and(|about| about.is_file() && about.mode() & 0o077 != 0) {
+        complain(&format!("--token-file {}: others may read this token: chmod 600", path.display()));
+    }
     let text = String::from_utf8(bytes).map_err(|_| format!("--token-file {}: not text", path.display()))?;
     writer.with_token(text.trim()).map_err(|why| format!("--token-file {}: {why}", path.display()))
 }

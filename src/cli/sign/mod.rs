@@ -41,11 +41,13 @@ pub(super) async fn until_interrupted<T>(work: impl Future<Output = Result<T, St
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    let mut quit = signal(SignalKind::quit()).map_err(failed)?;
     let watch = tokio::spawn(async move {
         let number = tokio::select! {
             _ = interrupt.recv() => 2,
             _ = terminate.recv() => 15,
             _ = hangup.recv() => 1,
+            _ = quit.recv() => 3,
         };
         crate::signing::home::remove_all();
         complain("interrupted: what was signed is signed, the rest is not");

@@ -203,6 +203,12 @@ fn report(name: &str, key: &str, done: Result<Outcome, SignError>) -> u8 {
             ));
             0
         }
+        Ok(Outcome::SameBytes) => {
+            complain(&format!(
+                "{name}: the very same signature by {key} is there already, made in this second; nothing is added"
+            ));
+            0
+        }
         Err(error) => tell(name, &error.into()),
     }
 }

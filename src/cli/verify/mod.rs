@@ -17,6 +17,7 @@ use super::output::{complain, print};
 use super::{USAGE, runtime};
 use crate::api::image_signature::ImageSignature;
 use crate::domain::digest::Digest;
+use crate::domain::image::Repository;
 use crate::fault::FaultKind;
 use crate::records::cluster::Records;
 use crate::records::collect::{Collected, Found};
@@ -53,7 +54,21 @@ pub(super) fn run(command: &VerifyCommand, plugin: bool, verbose: u8) -> ExitCod
 struct Cluster {
     client: Client,
     records: Records,
+    /// Of the digest, of whatever repository; read after the store, whose signatures say which are expected.
     known: Vec<ImageSignature>,
+}
+
+impl Cluster {
+    /// Reads the records of a digest, above all those of these signatures.
+    async fn read(&mut self, digest: &Digest, repository: &Repository, found: &[Found]) -> Result<(), String> {
+        let expected = found.iter().filter_map(|one| object::name(digest, repository, one.blob.as_deref().ok()?));
+        let recorded = self.records.of(digest, &expected.collect()).await?;
+        if recorded.more {
+            complain(&format!("there are more imagesignatures of {digest} than are looked at: delete some"));
+        }
+        self.known = recorded.records;
+        Ok(())
+    }
 }
 
 async fn verify(command: &VerifyCommand, plugin: bool) -> Result<ExitCode, Trouble> {
@@ -62,8 +77,8 @@ async fn verify(command: &VerifyCommand, plugin: bool) -> Result<ExitCode, Troub
     let keyring = keys(command).await?;
     let digest = sources.digest(&question.image).await?;
     question.agrees(&digest)?;
-    let cluster = cluster(command, plugin, &digest).await?;
-    let Collected { found, more } = collect(&sources, &digest, cluster.as_ref()).await?;
+    let mut cluster = cluster(command, plugin, &digest).await?;
+    let Collected { found, more } = collect(command, &sources, &question, &digest, &mut cluster).await?;
     let asked = examine::Question::new(&keyring, &digest, &question.image, &question.identity, SystemTime::now());
     let (rows, judged): (Vec<Row>, Vec<Judged>) = found.into_iter().map(|one| judge(&asked, one)).unzip();
     let verified = rows.iter().any(Row::verified);
@@ -113,7 +128,7 @@ fn print_rows(command: &VerifyCommand, digest: &Digest, rows: &[Row], changes: O
     let (expected, dry_run) = (&command.expected_identity, command.dry_run);
     match command.output {
         Format::Json => print(&report::json(digest, expected, rows, changes, dry_run)),
-        Format::Table => print(&report::text(digest, expected, rows, changes.unwrap_or_default(), dry_run)),
+        Format::Table => print(&report::text(digest, expected, rows, changes, dry_run)),
     }
 }
 
@@ -126,7 +141,7 @@ async fn cluster(command: &VerifyCommand, plugin: bool, digest: &Digest) -> Resu
         Ok(cluster) => Ok(Some(cluster)),
         Err(why) if command.save => Err(Trouble::Unknown(why)),
         Err(why) => {
-            complain(&format!("records of the cluster are left out: {why}"));
+            left_out(&why);
             Ok(None)
         }
     }
@@ -138,24 +153,46 @@ async fn connect(command: &VerifyCommand, digest: &Digest) -> Result<Cluster, St
     }
     let config = super::serve::kube_config_of(&command.cluster).await?;
     let client = Client::try_from(config).map_err(|e| format!("the Kubernetes client cannot be set up: {e}"))?;
-    let records = Records::new(client.clone());
-    let reading = tokio::time::timeout(command.timeout, records.of(digest)).await;
-    let known = reading.map_err(|_| "the API server does not answer".to_owned())??;
-    Ok(Cluster { client, records, known })
+    Ok(Cluster { records: Records::new(client.clone()), client, known: Vec::new() })
 }
 
-/// What store or registry have, and after it what only the cluster has. Without any place to look at, records alone will
-/// do; one that cannot be reached is no empty one.
-async fn collect(sources: &Sources, digest: &Digest, cluster: Option<&Cluster>) -> Result<Collected, Trouble> {
-    let recorded = cluster.map(|cluster| cluster.known.as_slice()).unwrap_or_default();
-    let mut collected = match sources.signatures(digest).await {
-        Ok(collected) => collected,
-        Err(fault) if fault.kind() == FaultKind::Configuration && !recorded.is_empty() => {
-            complain(&format!("{fault}; what is recorded in the cluster is looked at"));
-            Collected::default()
-        }
-        Err(fault) => return Err(unknown(&fault)),
+/// What store or registry have, and after it what only the cluster has for the same repository. Without any place to look
+/// at, records alone will do; one that cannot be reached is no empty one.
+async fn collect(
+    command: &VerifyCommand,
+    sources: &Sources,
+    question: &Question,
+    digest: &Digest,
+    cluster: &mut Option<Cluster>,
+) -> Result<Collected, Trouble> {
+    let asked = sources.signatures(digest).await;
+    let nowhere = matches!(&asked, Err(fault) if fault.kind() == FaultKind::Configuration);
+    let mut collected = match &asked {
+        Ok(collected) => collected.clone(),
+        Err(_) if nowhere && cluster.is_some() => Collected::default(),
+        Err(fault) => return Err(unknown(fault)),
     };
+    let repository = question.image.repository();
+    if let Some(reading) = cluster {
+        let read = reading.read(digest, repository, &collected.found);
+        let read = tokio::time::timeout(command.timeout, read).await;
+        match read.unwrap_or_else(|_| Err("the API server does not answer".to_owned())) {
+            Ok(()) => {}
+            Err(why) if command.save => return Err(Trouble::Unknown(why)),
+            Err(why) => {
+                left_out(&why);
+                *cluster = None;
+            }
+        }
+    }
+    let recorded = cluster.iter().flat_map(|cluster| &cluster.known);
+    let recorded: Vec<_> = recorded.filter(|record| object::is_of(record, repository)).collect();
+    if let Err(fault) = asked {
+        if recorded.is_empty() {
+            return Err(unknown(&fault));
+        }
+        complain(&format!("{fault}; what is recorded in the cluster is looked at"));
+    }
     for record in recorded {
         let blob = object::blob(record);
         let is_known = |one: &Found| matches!((&one.blob, &blob), (Ok(known), Ok(blob)) if **known == **blob);
@@ -166,4 +203,8 @@ async fn collect(sources: &Sources, digest: &Digest, cluster: Option<&Cluster>) 
         }
     }
     Ok(collected)
+}
+
+fn left_out(why: &str) {
+    complain(&format!("records of the cluster are left out: {why}"));
 }

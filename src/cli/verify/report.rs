@@ -6,8 +6,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::save::Change;
+use crate::cli::output::printable;
 use crate::domain::digest::Digest;
-use crate::records::examine::{Examined, Outcome};
+use crate::records::examine::{Examined, Outcome, shown};
 
 /// One signature's line in the result.
 #[derive(Debug, Serialize)]
@@ -37,15 +38,15 @@ impl Row {
         Self {
             verified: examined.outcome == Outcome::Verified,
             reason: examined.outcome.reason(),
-            message: examined.message.clone(),
-            place: place.to_owned(),
+            message: printable(&examined.message),
+            place: printable(place),
             fingerprint: signer.map(|s| s.fingerprint.clone()),
-            user_ids: signer.map(|s| s.user_ids.clone()).unwrap_or_default(),
-            key_file: signer.map(|s| s.file.clone()),
+            user_ids: signer.map(|s| s.user_ids.iter().map(|id| shown(id)).collect()).unwrap_or_default(),
+            key_file: signer.map(|s| printable(&s.file)),
             issuers: examined.issuers.clone(),
             created: examined.made(),
             identity: examined.identity.clone(),
-            by: examined.by(),
+            by: shown(&examined.by()),
         }
     }
 
@@ -96,7 +97,7 @@ pub(in crate::cli) fn table(rows: &[Row]) -> String {
 }
 
 /// Everything, for people.
-pub(super) fn text(digest: &Digest, expected: &str, rows: &[Row], changes: &[Change], dry_run: bool) -> String {
+pub(super) fn text(digest: &Digest, expected: &str, rows: &[Row], changes: Option<&[Change]>, dry_run: bool) -> String {
     let mut text = if rows.is_empty() { String::new() } else { table(rows) };
     let good = rows.iter().filter(|row| row.verified).count();
     let verdict = match (good, rows.len()) {
@@ -105,8 +106,11 @@ pub(super) fn text(digest: &Digest, expected: &str, rows: &[Row], changes: &[Cha
         (good, all) => format!("is verified as {expected}: {good} of {all} signatures"),
     };
     let _ = writeln!(text, "{digest} {verdict}");
-    for change in changes {
+    for change in changes.unwrap_or_default() {
         let _ = writeln!(text, "{}", change.sentence(dry_run));
+    }
+    if changes.is_some_and(<[Change]>::is_empty) {
+        text.push_str(if dry_run { "nothing would be recorded or removed\n" } else { "nothing to record or remove\n" });
     }
     text
 }

@@ -5,6 +5,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use serde::Serialize;
 
+use crate::cli::output::printable;
 use crate::records::cluster::Records;
 use crate::records::plan::Step;
 
@@ -13,6 +14,12 @@ use crate::records::plan::Step;
 pub(super) struct Change {
     name: String,
     action: &'static str,
+    /// The repository that the record is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repository: Option<String>,
+    /// The name under which the image was signed, where that was proved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -20,11 +27,19 @@ pub(super) struct Change {
 impl Change {
     /// For people.
     pub(super) fn sentence(&self, dry_run: bool) -> String {
-        let Self { name, action, error } = self;
-        match error {
-            Some(why) => format!("not recorded: {why}"),
-            None if dry_run => format!("would {action} imagesignature {name}"),
-            None => format!("{action}d imagesignature {name}"),
+        let Self { name, action, repository, identity, error } = self;
+        let repository = repository.as_deref().map(printable).unwrap_or_default();
+        let identity = identity.as_deref().map(|name| format!(", signed as {}", printable(name))).unwrap_or_default();
+        let about = format!("imagesignature {name} of {repository}{identity}");
+        match (error, *action) {
+            (Some(why), _) => format!("not recorded: {}", printable(why)),
+            (None, "leave") => format!("left alone: imagesignature {name}, of repository {repository}{identity}"),
+            (None, "replace") => {
+                let done = if dry_run { "would replace" } else { "replaced" };
+                format!("{done} {about}: another one that nobody verified had its name")
+            }
+            (None, action) if dry_run => format!("would {action} {about}"),
+            (None, action) => format!("{action}d {about}"),
         }
     }
 
@@ -47,7 +62,9 @@ pub(super) async fn carry_out(client: &Client, records: &Records, steps: &[Step]
             _ if dry_run => None,
             step => records.take(step, at, by.as_deref()).await.err(),
         };
-        changes.push(Change { name: step.name(), action: step.action(), error });
+        let repository = step.record().map(|record| record.spec.reference.clone());
+        let identity = step.identity().map(str::to_owned);
+        changes.push(Change { name: step.name(), action: step.action(), repository, identity, error });
     }
     changes
 }

@@ -87,13 +87,14 @@ impl Sources {
         Ok(Self { upstream, access, asked, store: store(command, image)? })
     }
 
-    /// The digest of the image; a tag is resolved at the registry, once.
+    /// The digest of the image; a tag is resolved at the registry, once, and by its manifest: what a registry merely says
+    /// would let it name an image that it does not have, and with --save take away the records of that one.
     pub(super) async fn digest(&self, image: &ImageRef) -> Result<Digest, Trouble> {
         if let Some(digest) = image.digest() {
             return Ok(digest.clone());
         }
-        let found = self.upstream.resolve(&self.asked, image.tag().unwrap_or("latest"), &self.access).await;
-        found.map_err(|fault| unknown(&fault))?.ok_or_else(|| {
+        let found = self.upstream.tagged_manifest(&self.asked, image.tag().unwrap_or("latest"), &self.access).await;
+        found.map_err(|fault| unknown(&fault))?.map(|manifest| manifest.digest).ok_or_else(|| {
             Trouble::Unknown(format!("the registry {} says that {image} does not exist", self.asked.host()))
         })
     }

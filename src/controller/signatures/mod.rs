@@ -17,12 +17,14 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use kube::ResourceExt as _;
+use kube::core::PartialObjectMeta;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use self::stores::{Stores, access};
 use self::usage::Usage;
 use super::{Context, Quiet};
+use crate::api::image_signature::ImageSignature;
 use crate::domain::digest::Digest;
 use crate::domain::image::Repository;
 use crate::domain::payload::SimplePayload;
@@ -34,13 +36,11 @@ use crate::signature::openpgp::inspect;
 use crate::source::registry::Upstream;
 use crate::telemetry::metrics::Unimported;
 
-/// The label of what was imported and not recorded by anybody.
-pub const IMPORTED_LABEL: &str = "podseal.io/imported";
 /// After a start, other work comes first.
 const FIRST: Duration = Duration::from_secs(10);
-/// Objects in all; with these, nothing more is imported.
+/// Imported objects in all, those that auditors judged not counted; with these, nothing more is imported.
 const MAX_OBJECTS: usize = 10_000;
-/// Objects of one digest.
+/// Imported objects of one digest.
 const MAX_OF_DIGEST: usize = 16;
 /// Images whose stores are asked in one round; the others have their turn in the next.
 const MAX_ASKED: usize = 1_000;
@@ -107,10 +107,18 @@ struct Importer {
 /// The objects that there are.
 #[derive(Debug, Default)]
 struct Inventory {
+    /// Of all, whoever made them, as far as they were looked at.
     names: BTreeSet<String>,
-    /// Of imported ones, by digest.
+    /// Of imported ones that nobody judged, by digest.
     imported: BTreeMap<Digest, Vec<String>>,
-    of_digest: HashMap<Digest, usize>,
+}
+
+impl Inventory {
+    /// Whether another one of the digest may be imported. What others make takes no room.
+    fn has_room(&self, digest: &Digest) -> bool {
+        let of_digest = self.imported.get(digest).map_or(0, Vec::len);
+        of_digest < MAX_OF_DIGEST && self.imported.values().map(Vec::len).sum::<usize>() < MAX_OBJECTS
+    }
 }
 
 /// What was found for one image.
@@ -148,18 +156,25 @@ impl Importer {
         }
     }
 
-    async fn inventory(&self) -> Result<Inventory, String> {
+    async fn inventory(&mut self) -> Result<Inventory, String> {
         let mut inventory = Inventory::default();
-        for one in self.records.all().await? {
+        let own = format!("{}=podseal,{}=true", object::MANAGED_BY, object::IMPORTED);
+        let imported = &mut inventory.imported;
+        let look = |one: PartialObjectMeta<ImageSignature>| {
             let name = one.name_any();
-            let imported = one.labels().get(IMPORTED_LABEL).is_some_and(|value| value == "true");
             if let Some(digest) = digest_of(&name) {
-                *inventory.of_digest.entry(digest.clone()).or_default() += 1;
-                if imported {
-                    inventory.imported.entry(digest).or_default().push(name.clone());
-                }
+                imported.entry(digest).or_default().push(name);
             }
-            inventory.names.insert(name);
+        };
+        let mut more = self.records.each(Some(&own), look).await?;
+        // Only saves requests: the API server makes no second object of a name.
+        let names = &mut inventory.names;
+        let look = |one: PartialObjectMeta<ImageSignature>| {
+            names.insert(one.name_any());
+        };
+        more |= self.records.each(None, look).await?;
+        if more && self.quiet.says("more records than are looked at") {
+            warn!("there are more imagesignatures than are looked at: delete some");
         }
         Ok(inventory)
     }
@@ -223,15 +238,15 @@ impl Importer {
         let mut made = 0;
         for one in found {
             let Ok(blob) = one.blob else { continue };
-            let Some(name) = object::name(digest, &blob).filter(|name| !inventory.names.contains(name)) else {
+            let Some(name) = object::name(digest, repository, &blob).filter(|name| !inventory.names.contains(name))
+            else {
                 continue;
             };
             if let Err(why) = worth_importing(digest, &blob) {
                 metrics.refused(why);
                 continue;
             }
-            let of_digest = inventory.of_digest.entry(digest.clone()).or_default();
-            if *of_digest >= MAX_OF_DIGEST || inventory.names.len() >= MAX_OBJECTS {
+            if !inventory.has_room(digest) {
                 metrics.refused(Unimported::Limit);
                 continue;
             }
@@ -239,12 +254,12 @@ impl Importer {
                 metrics.refused(Unimported::TooLarge);
                 continue;
             };
-            record.labels_mut().insert(IMPORTED_LABEL.to_owned(), "true".to_owned());
+            record.labels_mut().insert(object::IMPORTED.to_owned(), "true".to_owned());
             if self.records.create(&record).await? {
                 made += 1;
                 metrics.imported();
+                inventory.imported.entry(digest.clone()).or_default().push(name.clone());
             }
-            *of_digest += 1;
             inventory.names.insert(name);
         }
         Ok(made)
@@ -263,7 +278,7 @@ impl Importer {
             for name in names {
                 let Some(record) = self.records.get(name).await? else { continue };
                 // Any verdict is an auditor's work, a negative one, too.
-                if record.status.is_some() || record.labels().get(IMPORTED_LABEL).is_none() {
+                if record.status.is_some() || record.labels().get(object::IMPORTED).is_none() {
                     continue;
                 }
                 match self.records.remove(&record).await {
@@ -303,10 +318,24 @@ mod tests {
     #[test]
     fn names_of_objects_say_of_which_image_they_are() {
         let digest = Digest::sha256(b"manifest");
-        assert_eq!(digest_of(&object::name(&digest, b"x").unwrap()), Some(digest));
+        assert_eq!(
+            digest_of(&object::name(&digest, &Repository::parse("r.io/a").unwrap(), b"x").unwrap()),
+            Some(digest)
+        );
         for name in ["", "sha256-", "sha256-00-x", "sha512-00-x"] {
             assert_eq!(digest_of(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn what_others_make_takes_no_room() {
+        let digest = Digest::sha256(b"manifest");
+        let mut inventory = Inventory { names: (0..20_000).map(|n| n.to_string()).collect(), ..Inventory::default() };
+        assert!(inventory.has_room(&digest));
+        inventory.imported.insert(digest.clone(), vec![String::new(); MAX_OF_DIGEST]);
+        assert!(!inventory.has_room(&digest) && inventory.has_room(&Digest::sha256(b"other")));
+        inventory.imported.insert(Digest::sha256(b"many"), vec![String::new(); MAX_OBJECTS - MAX_OF_DIGEST]);
+        assert!(!inventory.has_room(&Digest::sha256(b"other")));
     }
 
     #[test]

@@ -52,8 +52,11 @@ impl Usage {
                 };
                 let name = container.get("name");
                 let status = statuses.iter().find(|status| status.get("name") == name && name.is_some());
-                let running = status.and_then(|status| text(status, "imageID")).and_then(digest_of);
-                for digest in image.digest().cloned().into_iter().chain(running) {
+                // What was pulled, and nothing that a Pod merely names: a registry that has it is behind the name.
+                let Some(pulled) = status.and_then(|status| text(status, "imageID")).filter(|id| !id.is_empty()) else {
+                    continue;
+                };
+                for digest in image.digest().cloned().into_iter().chain(digest_of(pulled)) {
                     self.insert(digest, image.repository());
                 }
             }
@@ -124,11 +127,18 @@ mod tests {
     fn images_count_by_the_digest_they_name_and_by_the_one_that_runs() {
         let mut usage = Usage::default();
         let spec = json!({
-            "containers": [{"name": "a", "image": "r.io/a:1"}, {"name": "b", "image": format!("r.io/b@{}", hex(2))}],
+            "containers": [
+                {"name": "a", "image": "r.io/a:1"}, {"name": "b", "image": format!("r.io/b@{}", hex(2))},
+                {"name": "never", "image": format!("0evil.example.com/b@{}", hex(4))},
+            ],
             "initContainers": [{"name": "a", "image": "r.io/c:1"}, {"name": "x", "image": "not an image"}],
         });
         let status = json!({
-            "containerStatuses": [{"name": "a", "imageID": format!("docker-pullable://mirror.io/a@{}", hex(1))}],
+            "containerStatuses": [
+                {"name": "a", "imageID": format!("docker-pullable://mirror.io/a@{}", hex(1))},
+                {"name": "b", "imageID": hex(5)},
+                {"name": "never", "imageID": ""},
+            ],
             "initContainerStatuses": [{"name": "a", "imageID": hex(3)}],
         });
         usage.add(&pod(&spec, &status));

@@ -9,6 +9,7 @@ use sequoia_openpgp::parse::{Dearmor, PacketParser, PacketParserBuilder, PacketP
 use sequoia_openpgp::types::SignatureType;
 
 use super::super::SignatureError;
+use super::compressed;
 
 /// Largest blob read, in bytes; the limit of containers/image for one signature.
 pub(super) const MAX_BLOB: usize = 4 << 20;
@@ -75,6 +76,7 @@ pub(super) fn read(blob: &[u8]) -> Result<UntrustedMessage, SignatureError> {
         return Err(malformed("no signature packet"));
     }
     end.is_message().map_err(|_| malformed("not a signed OpenPGP message"))?;
+    compressed::check_end(blob)?;
     parts.finish()
 }
 
@@ -163,7 +165,7 @@ fn at_most_one(count: &mut u32, error: &'static str) -> Result<(), SignatureErro
     if *count > 1 { Err(malformed(error)) } else { Ok(()) }
 }
 
-fn malformed(what: &str) -> SignatureError {
+pub(super) fn malformed(what: &str) -> SignatureError {
     SignatureError::Malformed(what.to_owned())
 }
 

@@ -22,6 +22,7 @@ use sequoia_openpgp::serialize::Serialize;
 use super::SignatureError;
 use crate::domain::signer::GpgSigner;
 
+mod compressed;
 mod inspect;
 mod keyfile;
 mod keyring;

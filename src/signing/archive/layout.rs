@@ -103,7 +103,7 @@ impl ImageInArchive {
     pub fn blob(&self, archive: &Archive, blob: &Descriptor) -> Result<Option<Member>, ArchiveError> {
         let found = archive.member(&blob_path(&self.layout, &blob.digest))?;
         match found {
-            Some(member) if member.size() != blob.size => Err(ArchiveError(format!(
+            Some(member) if member.size() != blob.size => Err(ArchiveError::Unusable(format!(
                 "the blob {} has {} bytes and should have {}",
                 blob.digest,
                 member.size(),
@@ -175,7 +175,7 @@ pub fn images(archive: &Archive, wanted: &Architecture) -> Result<(Vec<ImageInAr
         let search = Search { archive, layout: &layout, wanted };
         let index: Index = search.document(&format!("{layout}index.json"))?;
         if index.manifests.len() > MAX_IMAGES {
-            return Err(ArchiveError(format!("{layout}index.json names more than {MAX_IMAGES} images")));
+            return Err(ArchiveError::Unusable(format!("{layout}index.json names more than {MAX_IMAGES} images")));
         }
         for entry in &index.manifests {
             let name = entry.annotations.get(CONTAINERD_NAME).or_else(|| entry.annotations.get(REF_NAME));
@@ -189,7 +189,7 @@ pub fn images(archive: &Archive, wanted: &Architecture) -> Result<(Vec<ImageInAr
                     Some(other)
                         if found.get(name).is_some_and(|image: &ImageInArchive| image.digest != other.digest) =>
                     {
-                        return Err(ArchiveError(format!("{name} stands for two images for {wanted}")));
+                        return Err(ArchiveError::Unusable(format!("{name} stands for two images for {wanted}")));
                     }
                     _ => {}
                 },
@@ -203,13 +203,13 @@ pub fn images(archive: &Archive, wanted: &Architecture) -> Result<(Vec<ImageInAr
 fn chosen_layouts(archive: &Archive, wanted: &Architecture) -> Result<Vec<String>, ArchiveError> {
     let all = archive.layouts()?;
     if all.is_empty() {
-        return Err(ArchiveError(
+        return Err(ArchiveError::Unusable(
             "there is no OCI image layout in it (index.json and oci-layout); make one with skopeo copy … oci-archive:FILE:NAME"
                 .to_owned(),
         ));
     }
     if all.len() > MAX_LAYOUTS {
-        return Err(ArchiveError(format!("it has more than {MAX_LAYOUTS} image layouts")));
+        return Err(ArchiveError::Unusable(format!("it has more than {MAX_LAYOUTS} image layouts")));
     }
     let folder = |layout: &str| layout.trim_end_matches('/').rsplit('/').next().map(normal).unwrap_or_default();
     let named: Vec<_> = all.iter().filter(|layout| folder(layout) == wanted.name).cloned().collect();
@@ -221,7 +221,10 @@ fn chosen_layouts(archive: &Archive, wanted: &Architecture) -> Result<Vec<String
         (true, false) => Ok(all),
         (true, true) => {
             let others: Vec<_> = others.into_iter().collect();
-            Err(ArchiveError(format!("there are no images for {wanted} in it, only for {}", others.join(", "))))
+            Err(ArchiveError::Architecture(format!(
+                "there are no images for {wanted} in it, only for {}",
+                others.join(", ")
+            )))
         }
     }
 }
@@ -229,18 +232,20 @@ fn chosen_layouts(archive: &Archive, wanted: &Architecture) -> Result<Vec<String
 impl Search<'_> {
     fn document<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<T, ArchiveError> {
         let bytes = self.archive.small(path, MAX_DOCUMENT)?;
-        let bytes = bytes.ok_or_else(|| ArchiveError(format!("{path} is not in it")))?;
-        serde_json::from_slice(&bytes).map_err(|error| ArchiveError(format!("{path} is malformed: {error}")))
+        let bytes = bytes.ok_or_else(|| ArchiveError::Unusable(format!("{path} is not in it")))?;
+        serde_json::from_slice(&bytes).map_err(|error| ArchiveError::Unusable(format!("{path} is malformed: {error}")))
     }
 
     /// Content that has the stated digest and size.
     fn content(&self, digest: &str, size: u64) -> Result<(Digest, Bytes), ArchiveError> {
         let digest = sha256(digest)?;
         let path = blob_path(self.layout, &digest);
-        let bytes =
-            self.archive.small(&path, MAX_DOCUMENT)?.ok_or_else(|| ArchiveError(format!("{path} is not in it")))?;
+        let bytes = self
+            .archive
+            .small(&path, MAX_DOCUMENT)?
+            .ok_or_else(|| ArchiveError::Unusable(format!("{path} is not in it")))?;
         if bytes.len() as u64 != size || !digest.matches(&bytes) {
-            return Err(ArchiveError(format!("{path} is not what it should be: another digest or size")));
+            return Err(ArchiveError::Unusable(format!("{path} is not what it should be: another digest or size")));
         }
         Ok((digest, bytes))
     }
@@ -248,19 +253,22 @@ impl Search<'_> {
     /// What an entry leads to for the architecture; `None` if it is for others.
     fn image(&self, name: &str, entry: &Entry, depth: usize) -> Result<Option<ImageInArchive>, ArchiveError> {
         if depth > MAX_DEPTH {
-            return Err(ArchiveError(format!("{name}: too many indexes in indexes")));
+            return Err(ArchiveError::Unusable(format!("{name}: too many indexes in indexes")));
         }
         if INDEXES.contains(&entry.media_type.as_str()) {
             return self.of_index(name, entry, depth);
         }
         if !MANIFESTS.contains(&entry.media_type.as_str()) {
-            return Err(ArchiveError(format!("{name}: its media type {:?} is not supported", entry.media_type)));
+            return Err(ArchiveError::Unusable(format!(
+                "{name}: its media type {:?} is not supported",
+                entry.media_type
+            )));
         }
         let (digest, bytes) = self.content(&entry.digest, entry.size)?;
-        let malformed = |error| ArchiveError(format!("{name}: its manifest is malformed: {error}"));
+        let malformed = |error| ArchiveError::Unusable(format!("{name}: its manifest is malformed: {error}"));
         let manifest: Manifest = serde_json::from_slice(&bytes).map_err(malformed)?;
         if manifest.layers.len() > MAX_LAYERS {
-            return Err(ArchiveError(format!("{name}: more than {MAX_LAYERS} layers")));
+            return Err(ArchiveError::Unusable(format!("{name}: more than {MAX_LAYERS} layers")));
         }
         let (_, config) = self.content(&manifest.config.digest, manifest.config.size)?;
         // An artifact's configuration says nothing of a platform; the entry may.
@@ -289,7 +297,7 @@ impl Search<'_> {
 
     fn of_index(&self, name: &str, entry: &Entry, depth: usize) -> Result<Option<ImageInArchive>, ArchiveError> {
         let (_, bytes) = self.content(&entry.digest, entry.size)?;
-        let malformed = |error| ArchiveError(format!("{name}: its index is malformed: {error}"));
+        let malformed = |error| ArchiveError::Unusable(format!("{name}: its index is malformed: {error}"));
         let index: Index = serde_json::from_slice(&bytes).map_err(malformed)?;
         let fits = |entry: &&Entry| entry.platform.as_ref().is_none_or(|platform| platform.fits(self.wanted));
         let mut found = Vec::new();
@@ -297,7 +305,7 @@ impl Search<'_> {
             found.extend(self.image(name, entry, depth + 1)?);
         }
         if found.len() > 1 {
-            return Err(ArchiveError(format!(
+            return Err(ArchiveError::Unusable(format!(
                 "{name}: several manifests are for {}; name the variant, such as --arch arm/v7",
                 self.wanted
             )));
@@ -309,7 +317,7 @@ impl Search<'_> {
 fn sha256(text: &str) -> Result<Digest, ArchiveError> {
     let digest: Result<Digest, _> = text.parse();
     let digest = digest.ok().filter(|digest| digest.algorithm() == Algorithm::Sha256);
-    digest.ok_or_else(|| ArchiveError("it names something by another digest than sha256".to_owned()))
+    digest.ok_or_else(|| ArchiveError::Unusable("it names something by another digest than sha256".to_owned()))
 }
 
 fn blob_path(layout: &str, digest: &Digest) -> String {

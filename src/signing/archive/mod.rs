@@ -8,7 +8,8 @@
 //!  Source ── layout: index.json ── images of one architecture, each with the digests of all that it needs
 //! ```
 //! Nothing of an archive is ever written under a name that it chose, so it cannot climb out of a folder or lead somewhere
-//! by a link: its members are only looked up, and links are no members. Everything that is taken from it by digest is
+//! by a link: its members are only looked up. Symbolic links are no members; a hard link in a tar archive is the earlier
+//! member that it names. Everything that is taken from it by digest is
 //! hashed before it is used. Sizes, counts and what is unpacked are bounded.
 
 mod layout;
@@ -20,6 +21,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,12 +31,20 @@ use bytes::{Bytes, BytesMut};
 
 pub use self::layout::{Architecture, ArchitectureError, Descriptor, ImageInArchive, images};
 use crate::domain::digest::{Algorithm, Digest, hex};
+use crate::domain::printable::printable;
 use crate::source::registry::BlobContent;
+use crate::store::disk::files;
 
 /// Why an archive cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ArchiveError(pub(super) String);
+pub enum ArchiveError {
+    /// Damaged, made to do harm, or of a form that is not read.
+    #[error("{}", printable(.0))]
+    Unusable(String),
+    /// It is for other architectures than the one that is wanted.
+    #[error("{}", printable(.0))]
+    Architecture(String),
+}
 
 /// Bytes read at a time.
 const STEP: usize = 1 << 20;
@@ -46,7 +56,7 @@ pub struct Archive(Source);
 #[derive(Debug)]
 enum Source {
     Tar { file: Arc<File>, members: BTreeMap<String, (u64, u64)> },
-    Folder(PathBuf),
+    Folder { root: OwnedFd, path: PathBuf },
 }
 
 /// One file in an archive.
@@ -61,10 +71,11 @@ impl Archive {
     /// Opens a folder, or a tar archive, plain or compressed by gzip or xz. What is compressed is unpacked into a file
     /// without a name in `scratch`; `progress` is told how many bytes of the archive were read, and of how many.
     pub fn open(path: &Path, scratch: &Path, progress: &dyn Fn(u64, u64)) -> Result<Self, ArchiveError> {
-        let named = |why: String| ArchiveError(format!("{}: {why}", path.display()));
+        let named = |why: String| ArchiveError::Unusable(format!("{}: {why}", path.display()));
         let about = std::fs::metadata(path).map_err(|error| named(error.to_string()))?;
         if about.is_dir() {
-            return Ok(Self(Source::Folder(path.to_owned())));
+            let root = files::open_root(path).map_err(|error| named(error.to_string()))?;
+            return Ok(Self(Source::Folder { root, path: path.to_owned() }));
         }
         if !about.is_file() {
             return Err(named("neither a file nor a folder".to_owned()));
@@ -81,20 +92,12 @@ impl Archive {
             Source::Tar { file, members } => {
                 Ok(members.get(path).map(|&(offset, size)| Member { file: file.clone(), offset, size }))
             }
-            Source::Folder(folder) => {
-                let path = folder.join(path);
-                let failed = |error: io::Error| ArchiveError(format!("{}: {error}", path.display()));
-                match std::fs::symlink_metadata(&path) {
-                    Ok(about) if about.is_file() => {}
-                    Ok(_) => return Ok(None),
-                    Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                        return Ok(None);
-                    }
-                    Err(error) => return Err(failed(error)),
-                }
-                let file = File::open(&path).map_err(failed)?;
-                let size = file.metadata().map_err(failed)?.len();
-                Ok(Some(Member { file: Arc::new(file), offset: 0, size }))
+            Source::Folder { root, path: folder } => {
+                // Beneath the folder, and over no link: it may be somebody else's work.
+                let opened = files::open_file(root, path);
+                let opened =
+                    opened.map_err(|error| ArchiveError::Unusable(format!("{}/{path}: {error}", folder.display())))?;
+                Ok(opened.map(|(file, about)| Member { file: Arc::new(file), offset: 0, size: about.len() }))
             }
         }
     }
@@ -107,12 +110,15 @@ impl Archive {
                 let indexes = members.keys().filter_map(|path| path.strip_suffix("index.json"));
                 indexes.filter(|at| at.is_empty() || at.ends_with('/')).map(str::to_owned).collect()
             }
-            Source::Folder(folder) => {
-                let failed = |error: io::Error| ArchiveError(format!("{}: {error}", folder.display()));
+            Source::Folder { root, path } => {
+                let failed = |error: io::Error| ArchiveError::Unusable(format!("{}: {error}", path.display()));
                 let mut found = vec![String::new()];
-                for entry in std::fs::read_dir(folder).map_err(failed)?.take(layout::MAX_LAYOUTS) {
-                    let name = entry.map_err(failed)?.file_name();
-                    found.extend(name.to_str().map(|name| format!("{name}/")));
+                for name in files::names(root).map_err(failed)?.take(layout::MAX_LAYOUTS) {
+                    let name = name.map_err(failed)?;
+                    // A link beside the layouts is none of them.
+                    if !std::fs::symlink_metadata(path.join(&name)).map_err(failed)?.is_symlink() {
+                        found.push(format!("{name}/"));
+                    }
                 }
                 found.sort();
                 found
@@ -132,10 +138,10 @@ impl Archive {
     fn small(&self, path: &str, limit: u64) -> Result<Option<Bytes>, ArchiveError> {
         let Some(member) = self.member(path)? else { return Ok(None) };
         if member.size > limit {
-            return Err(ArchiveError(format!("{path} has more than {limit} bytes")));
+            return Err(ArchiveError::Unusable(format!("{path} has more than {limit} bytes")));
         }
         let length = usize::try_from(member.size).unwrap_or(usize::MAX);
-        member.read(0, length).map(Some).map_err(|error| ArchiveError(format!("{path}: {error}")))
+        member.read(0, length).map(Some).map_err(|error| ArchiveError::Unusable(format!("{path}: {error}")))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where the files of a tar archive lie: POSIX.1-1988 (ustar), the long names of GNU tar, and of pax `path` and `size`.
 //!
-//! Only what has content is kept; folders, links and devices are passed over. What names a place outside the archive ends
+//! Only what has content is kept, and hard links to it; folders, symbolic links and devices are passed over. What names a place outside the archive ends
 //! the reading: it was made to do harm.
 
 use std::collections::BTreeMap;
@@ -18,6 +18,7 @@ const MAX_HEADER: u64 = 64 * 1024;
 struct Ahead {
     path: Option<String>,
     size: Option<u64>,
+    link: Option<String>,
 }
 
 /// Path → offset and size of every file.
@@ -45,15 +46,18 @@ pub(super) fn members(file: &File) -> Result<BTreeMap<String, (u64, u64)>, Strin
         match kind {
             b'L' => ahead.path = Some(text(&content(file, at, size)?)),
             b'x' => pax(&content(file, at, size)?, &mut ahead)?,
-            b'K' | b'g' => {}
+            b'K' => ahead.link = Some(text(&content(file, at, size)?)),
+            b'g' => {}
             b'S' => return Err("it holds sparse files, which are not read".to_owned()),
             _ => {
-                let path = match std::mem::take(&mut ahead).path {
-                    Some(path) => path,
-                    None => short_name(&header),
-                };
+                let ahead = std::mem::take(&mut ahead);
+                let path = ahead.path.unwrap_or_else(|| short_name(&header));
                 if matches!(kind, 0 | b'0' | b'7') {
                     members.insert(clean(&path)?, (at, size));
+                } else if kind == b'1' {
+                    let target = ahead.link.unwrap_or_else(|| text(header.get(157..257).unwrap_or_default()));
+                    let linked = linked(&members, &target, size)?;
+                    members.insert(clean(&path)?, linked);
                 }
             }
         }
@@ -63,6 +67,15 @@ pub(super) fn members(file: &File) -> Result<BTreeMap<String, (u64, u64)>, Strin
         return Err("not a tar archive with files in it".to_owned());
     }
     Ok(members)
+}
+
+/// What a hard link stands for: a file that came before it, so that there is no going round.
+fn linked(members: &BTreeMap<String, (u64, u64)>, target: &str, size: u64) -> Result<(u64, u64), String> {
+    if size != 0 {
+        return Err(format!("it holds a hard link to {target:?} with content of its own, which is not read"));
+    }
+    let before = members.get(&clean(target)?).copied();
+    before.ok_or_else(|| format!("it holds a hard link to {target:?}, which is no file before it in the archive"))
 }
 
 /// Without `./`, and never anywhere but below the archive's top.
@@ -137,6 +150,7 @@ fn pax(mut bytes: &[u8], ahead: &mut Ahead) -> Result<(), String> {
         let value = value.get(1..).unwrap_or_default();
         match key {
             b"path" => ahead.path = Some(text(value)),
+            b"linkpath" => ahead.link = Some(text(value)),
             b"size" => ahead.size = Some(text(value).parse().map_err(|_| bad())?),
             _ if key.starts_with(b"GNU.sparse.") => return Err("it holds sparse files, which are not read".to_owned()),
             _ => {}

@@ -154,8 +154,8 @@ fn links_lead_nowhere() {
         tar.header(kind, &blob, 0);
         tar.end()
     };
-    for kind in [b'1', b'2'] {
-        assert!(names(&tar(kind), "amd64").expect_err("a link").contains("is not in it"));
+    for (kind, why) in [(b'1', "no file before it"), (b'2', "is not in it")] {
+        assert!(names(&tar(kind), "amd64").expect_err("a link").contains(why));
     }
     // In a folder, too, and for the index itself.
     let folder = tempfile::tempdir().expect("a folder");
@@ -165,7 +165,7 @@ fn links_lead_nowhere() {
     }
     let archive = Archive::open(folder.path(), folder.path(), &|_, _| {}).expect("a folder");
     let error = images(&archive, &"amd64".parse().expect("an architecture")).expect_err("no layout").to_string();
-    assert!(error.contains("no OCI image layout"), "{error}");
+    assert!(error.contains("a symbolic link, which is not followed"), "{error}");
 }
 
 #[test]
@@ -242,4 +242,55 @@ fn any_bytes_are_read_without_a_panic() {
 fn names_of_bent(bytes: &[u8]) -> Result<usize, ArchiveError> {
     let archive = open(bytes)?;
     images(&archive, &"amd64".parse().expect("an architecture")).map(|(images, _)| images.len())
+}
+
+#[test]
+fn names_that_steer_a_terminal_are_escaped_in_messages() {
+    let tar = layout(Tar::default(), "", "amd64", "\u{1b}]0;evil\u{7}\n");
+    let wrong = String::from_utf8(tar.end()).expect("text").replace("image.manifest.v1+json", "image.manifest.v9+json");
+    let error = names(wrong.as_bytes(), "amd64").expect_err("an unknown type");
+    assert!(error.starts_with(r"\u001b]0;evil\u0007\u000a: its media type"), "{error}");
+}
+
+#[test]
+fn a_hard_link_in_a_tar_is_the_file_before_it() {
+    let link = |tar: Tar, name: &str, target: &str, size: u64| {
+        let mut tar = tar;
+        tar.header(b'1', name, size);
+        let start = tar.0.len() - 512;
+        tar.0[start + 157..start + 157 + target.len()].copy_from_slice(target.as_bytes());
+        let sum: u64 = tar.0[start..]
+            .iter()
+            .enumerate()
+            .map(|(at, b)| if (148..156).contains(&at) { 32 } else { u64::from(*b) })
+            .sum();
+        tar.0[start + 148..start + 156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        tar
+    };
+    let whole = layout(Tar::default(), "", "amd64", "pause:3.9");
+    let linked = link(link(whole, "copy/oci-layout", "./oci-layout", 0), "copy/again", "copy/oci-layout", 0);
+    let archive = open(&linked.end()).expect("an archive");
+    let content = |path: &str| archive.small(path, 100).expect("a member").expect("a member");
+    assert_eq!((content("copy/oci-layout"), content("copy/again")), (content("oci-layout"), content("oci-layout")));
+    for (target, size, why) in
+        [("later", 0, "no file before it"), ("a", 0, "no file before"), ("../x", 0, "outside"), ("f", 1, "of its own")]
+    {
+        let tar = link(Tar::default().file("f", b"x"), "a", target, size).file("later", b"x").end();
+        let error = open(&tar).expect_err("a wrong link").to_string();
+        assert!(error.contains(why), "{target}: {error}");
+    }
+}
+
+#[test]
+fn a_folder_is_read_beneath_itself_alone() {
+    let (folder, other) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    std::fs::create_dir(other.path().join("sha256")).expect("a folder");
+    std::fs::write(other.path().join("sha256/f"), "secret").expect("a file");
+    std::os::unix::fs::symlink(other.path(), folder.path().join("blobs")).expect("a link");
+    std::fs::write(folder.path().join("f"), "x").expect("a file");
+    let archive = Archive::open(folder.path(), folder.path(), &|_, _| {}).expect("a folder");
+    assert!(archive.member("f").expect("a file").is_some());
+    assert!(archive.member("none/f").expect("nothing").is_none());
+    let error = archive.member("blobs/sha256/f").expect_err("over a link").to_string();
+    assert!(error.contains("a symbolic link, which is not followed"), "{error}");
 }

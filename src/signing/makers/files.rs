@@ -2,13 +2,15 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The key directory.
 pub(super) const KEYS: &str = "keys";
 /// Readable by everybody: public keys, and who has them.
 const FILE_MODE: u32 = 0o644;
+/// For the directory's group to lock.
+const LOCK_MODE: u32 = 0o664;
 
 /// Makes the directories of a signing host as far as they are not there: the one itself for its owner to write, keys and
 /// signatures also for its group. What is there stays as it is.
@@ -25,6 +27,37 @@ pub fn lay_out(directory: &Path) -> Result<(), String> {
         fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(named)?;
     }
     Ok(())
+}
+
+/// The file that whoever changes something here locks; the group of the directory may, too. The error says which right
+/// is missing.
+pub(super) fn lock_file(path: &Path) -> Result<File, String> {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    let opened = match options.clone().create_new(true).mode(LOCK_MODE).open(path) {
+        // Whatever the umask is.
+        Ok(file) => file.set_permissions(Permissions::from_mode(LOCK_MODE)).map(|()| file),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => options.open(path),
+        Err(error) => Err(error),
+    };
+    opened.map_err(|error| {
+        let why = format!("{}: {error}", path.display());
+        if error.kind() == ErrorKind::PermissionDenied { format!("{why}; {}", missing_right(path)) } else { why }
+    })
+}
+
+/// What somebody who may has to do for whoever may not write here.
+fn missing_right(lock: &Path) -> String {
+    let folder = lock.parent().unwrap_or(Path::new(".")).display();
+    let (place, mode) = if lock.exists() { (lock.display(), "664") } else { (folder, "2775") };
+    let shown = match fs::metadata(place.to_string()) {
+        Ok(about) => format!("owner {}, group {}, mode {:04o}", about.uid(), about.gid(), about.mode() & 0o7777),
+        Err(error) => error.to_string(),
+    };
+    format!(
+        "image makers write to {place} ({shown}), and this user may not: as root, chgrp GROUP {place} && chmod {mode} \
+         {place}, with a group of all who make image makers"
+    )
 }
 
 /// A regular file of bounded size.
@@ -98,4 +131,23 @@ fn write_beside(path: &Path, content: &[u8]) -> Result<PathBuf, String> {
 
 fn sync_folder(path: &Path) -> std::io::Result<()> {
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_for_the_directorys_group_and_a_missing_right_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".lock");
+        let shown = missing_right(&path);
+        assert!(shown.contains(&format!("chmod 2775 {}", folder.path().display())), "{shown}");
+        for _ in 0..2 {
+            lock_file(&path).unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o664);
+        }
+        let shown = missing_right(&path);
+        assert!(shown.contains("mode 0664") && shown.contains(&format!("chmod 664 {}", path.display())), "{shown}");
+    }
 }

@@ -127,8 +127,8 @@ impl Upstream {
         match answer.status {
             StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT => Ok(Put::Created),
             StatusCode::PRECONDITION_FAILED | StatusCode::CONFLICT => Ok(Put::Taken),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                Err(home.fault(FaultKind::Unauthorized, refused(writer)))
+            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                Err(home.fault(FaultKind::Unauthorized, refused(writer, status)))
             }
             StatusCode::METHOD_NOT_ALLOWED => Err(home.fault(
                 FaultKind::Configuration,
@@ -150,8 +150,10 @@ fn admit(home: &Home<'_>, url: &Url, writer: &StoreWriter) -> Result<(), Fault> 
     ))
 }
 
-fn refused(writer: &StoreWriter) -> &'static str {
-    if writer.has_account() {
+fn refused(writer: &StoreWriter, status: StatusCode) -> &'static str {
+    if writer.has_account() && status == StatusCode::UNAUTHORIZED {
+        "writing is refused: the store does not know the token or password; it is wrong, expired, or meant for another store"
+    } else if writer.has_account() {
         "writing is refused: the account may not add signatures there"
     } else {
         "writing is refused to the anonymous: name a token with --token-file, or credentials for the store's host with \

@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use moka::sync::Cache;
+use moka::future::Cache;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::crowd::Crowd;
 use super::{Refusal, Writer, printable};
 
 /// Largest file, in bytes, and most users in it.
@@ -20,8 +22,10 @@ const MAX_USERS: usize = 10_000;
 const COSTS: std::ops::RangeInclusive<u32> = 4..=14;
 /// bcrypt looks at no more bytes of a password; longer ones are refused instead of cut.
 const MAX_PASSWORD: usize = 72;
-/// Hashes computed at once, and how long one waits for its turn.
+/// Hashes computed at once for users that there are, and for names that nobody has: whoever invents names keeps those
+/// out alone who do the same. And how long one waits for its turn.
 const AT_ONCE: usize = 2;
+const STRANGERS_AT_ONCE: usize = 1;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a good password is not hashed again.
 const REMEMBERED: Duration = Duration::from_secs(60);
@@ -35,6 +39,8 @@ pub struct Htpasswd {
     /// SHA-256 of user, password and the hash that was fitting.
     good: Cache<[u8; 32], ()>,
     slots: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
+    crowd: Crowd,
 }
 
 struct Read {
@@ -55,7 +61,8 @@ impl Htpasswd {
         let (users, stamp) = load(path)?;
         let read = Mutex::new(Read { users: Arc::new(users), stamp, looked: Instant::now() });
         let good = Cache::builder().max_capacity(MAX_USERS as u64).time_to_live(REMEMBERED).build();
-        Ok(Self { path: path.to_owned(), read, good, slots: Arc::new(Semaphore::new(AT_ONCE)) })
+        let [slots, strangers] = [AT_ONCE, STRANGERS_AT_ONCE].map(|many| Arc::new(Semaphore::new(many)));
+        Ok(Self { path: path.to_owned(), read, good, slots, strangers, crowd: Crowd::default() })
     }
 
     /// Whether there is a user of this name.
@@ -63,11 +70,15 @@ impl Htpasswd {
         self.users().contains_key(user)
     }
 
-    /// Whether this is the user's password.
-    pub(super) async fn admit(&self, user: String, password: String) -> Result<Writer, Refusal> {
-        let wrong = Refusal::Unauthenticated("no such user, or another password");
+    /// Whether this is the user's password. Of one client's address a few may wait for that at once.
+    pub(super) async fn admit(
+        &self,
+        user: String,
+        password: String,
+        client: Option<IpAddr>,
+    ) -> Result<Writer, Refusal> {
         if password.len() > MAX_PASSWORD || password.contains('\0') {
-            return Err(wrong);
+            return Err(wrong());
         }
         let users = self.users();
         // For a user that there is not, another's hash is computed, so that the time does not tell who there is.
@@ -76,22 +87,25 @@ impl Htpasswd {
             None => (users.values().next().cloned().unwrap_or_default(), false),
         };
         let key = fingerprint(&[&user, &password, &hash]);
-        if known && self.good.contains_key(&key) {
-            return Ok(Writer { name: printable(user), by: "htpasswd" });
-        }
-        let crowded = Refusal::Unavailable("too many passwords to check at once, try again".to_owned());
-        let turn = timeout(PATIENCE, Arc::clone(&self.slots).acquire_owned()).await;
-        let Ok(Ok(slot)) = turn else { return Err(crowded) };
+        // Callers with the same password wait for one answer; bad ones are not kept.
+        let checked = self.good.try_get_with(key, self.check(password, hash, known, client));
+        checked.await.map_err(|why: Arc<Refusal>| why.as_ref().clone())?;
+        Ok(Writer { name: printable(user), by: "htpasswd" })
+    }
+
+    async fn check(&self, password: String, hash: String, known: bool, client: Option<IpAddr>) -> Result<(), Refusal> {
+        let _place = self.crowd.enter(client).ok_or(Refusal::Crowded)?;
+        let slots = if known { &self.slots } else { &self.strangers };
+        let turn = timeout(PATIENCE, Arc::clone(slots).acquire_owned()).await;
+        let Ok(Ok(slot)) = turn else {
+            return Err(Refusal::Unavailable("too many passwords to check at once, try again".to_owned()));
+        };
         let checked = tokio::task::spawn_blocking(move || {
             let fits = bcrypt::verify(password, &hash).unwrap_or(false);
             drop(slot);
             fits
         });
-        if !checked.await.unwrap_or(false) || !known {
-            return Err(wrong);
-        }
-        self.good.insert(key, ());
-        Ok(Writer { name: printable(user), by: "htpasswd" })
+        if checked.await.unwrap_or(false) && known { Ok(()) } else { Err(wrong()) }
     }
 
     /// The users, as the file has them. One that cannot be read any more changes nothing.
@@ -111,6 +125,10 @@ impl Htpasswd {
         }
         Arc::clone(&read.users)
     }
+}
+
+fn wrong() -> Refusal {
+    Refusal::Unauthenticated("no such user, or another password")
 }
 
 fn fingerprint(parts: &[&str]) -> [u8; 32] {

@@ -6,8 +6,12 @@
 //! | user and password of the htpasswd file | the user |
 //! | a token of the cluster, as a bearer or as anybody's password | whom the API server says, if it says that they may create `imagesignatures.podseal.io` |
 //!
+//! Where there are users and a cluster, a password is taken for a token only if nobody has the user's name and it looks
+//! like one.
+//!
 //! Reading is open, as it is on the web servers this takes the place of: signatures and public keys are no secrets.
 
+mod crowd;
 mod htpasswd;
 mod kubernetes;
 
@@ -22,6 +26,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 pub use self::htpasswd::Htpasswd;
 pub use self::kubernetes::Kubernetes;
 use crate::server::Peer;
+use crate::telemetry::TurnedAway;
 
 /// Longest name that is logged, in characters.
 const MAX_NAME: usize = 200;
@@ -58,16 +63,30 @@ pub(super) enum Refusal {
     /// Known, and not allowed to.
     #[error("{0} may not create imagesignatures.podseal.io; the ClusterRole podseal-image-signer grants it")]
     Forbidden(String),
+    /// Too much of one client waits already.
+    #[error("too many passwords of your address wait to be checked; try again")]
+    Crowded,
     /// It could not be found out.
     #[error("{0}")]
     Unavailable(String),
 }
 
 impl Refusal {
+    pub(super) fn reason(&self) -> TurnedAway {
+        match self {
+            Self::ReadOnly => TurnedAway::ReadOnly,
+            Self::Unauthenticated(_) => TurnedAway::Unauthenticated,
+            Self::Forbidden(_) => TurnedAway::Forbidden,
+            Self::Crowded => TurnedAway::Crowded,
+            Self::Unavailable(_) => TurnedAway::Unavailable,
+        }
+    }
+
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
             Self::ReadOnly | Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Crowded => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -105,7 +124,10 @@ impl Writers {
             Shown::Nothing => Err(Refusal::Unauthenticated(self.offered())),
             Shown::Bearer(token) => self.admit_token(token).await,
             Shown::Basic(user, password) => match &self.htpasswd {
-                Some(users) if self.kubernetes.is_none() || users.knows(&user) => users.admit(user, password).await,
+                // Whoever mistypes a name must not have the password sent to the API server.
+                Some(users) if self.kubernetes.is_none() || users.knows(&user) || !is_token(&password) => {
+                    users.admit(user, password, peer.map(|peer| peer.address)).await
+                }
                 _ => self.admit_token(password).await,
             },
         }
@@ -147,6 +169,13 @@ fn shown(headers: &HeaderMap) -> Result<Shown, Refusal> {
     let decoded = BASE64_STANDARD.decode(credential).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     let (user, password) = decoded.as_deref().and_then(|text| text.split_once(':')).ok_or(unreadable)?;
     Ok(Shown::Basic(user.to_owned(), password.to_owned()))
+}
+
+/// Whether a text has the form of a signed token (RFC 7515, section 3.1): three parts of base64url with dots between.
+fn is_token(text: &str) -> bool {
+    let base64url = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    let parts: Vec<&str> = text.split('.').take(4).collect();
+    parts.len() == 3 && parts.iter().all(|part| !part.is_empty() && part.bytes().all(base64url))
 }
 
 /// The common name of a certificate's subject, or all of the subject if it has none.

@@ -94,3 +94,72 @@ async fn certificates_count_only_where_they_are_asked_for() {
     let other = with_users(&[user("anna", "right")]);
     assert!(other.admit(&HeaderMap::new(), Some(&peer)).await.is_err());
 }
+
+fn slow_user(name: &str, password: &str) -> String {
+    format!("{name}:{}", bcrypt::hash(password, 11).unwrap())
+}
+
+fn peer(last: u8) -> Peer {
+    Peer { address: [192, 0, 2, last].into(), certificate: None }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_hundred_wrong_passwords_of_one_address_keep_nobody_else_out() {
+    for name in ["nobody", "anna"] {
+        let writers = Arc::new(with_users(&[slow_user("anna", "right")]));
+        let crowd: Vec<_> = (0..300)
+            .map(|number| {
+                let writers = Arc::clone(&writers);
+                let headers = basic(name, &format!("wrong{number}"));
+                tokio::spawn(async move { writers.admit(&headers, Some(&peer(1))).await.unwrap_err().status() })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        let begun = std::time::Instant::now();
+        let writer = writers.admit(&basic("anna", "right"), Some(&peer(2))).await.unwrap();
+        assert!(writer.name == "anna" && begun.elapsed() < std::time::Duration::from_secs(8), "{:?}", begun.elapsed());
+        let mut at_once = 0;
+        for asked in crowd {
+            let status = asked.await.unwrap();
+            assert!(matches!(status.as_u16(), 401 | 429), "{status}");
+            at_once += usize::from(status == StatusCode::TOO_MANY_REQUESTS);
+        }
+        assert!(at_once > 200, "{at_once}");
+        assert!(writers.admit(&basic("anna", "right"), Some(&peer(1))).await.is_ok(), "afterwards that address, too");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_user_with_many_uploads_at_once_is_no_crowd() {
+    let writers = Arc::new(with_users(&[slow_user("anna", "right")]));
+    let uploads: Vec<_> = (0..100)
+        .map(|_| {
+            let writers = Arc::clone(&writers);
+            tokio::spawn(async move { writers.admit(&basic("anna", "right"), Some(&peer(1))).await.is_ok() })
+        })
+        .collect();
+    for upload in uploads {
+        assert!(upload.await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_password_goes_to_the_api_server_only_if_nobody_has_the_name_and_it_is_a_token() {
+    // Nothing listens there: whoever is asked about there is "unavailable".
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let client = kube::Client::try_from(kube::Config::new("http://127.0.0.1:9".parse().unwrap())).unwrap();
+    let writers = Writers { kubernetes: Some(Kubernetes::new(client)), ..with_users(&[user("anna", "right")]) };
+    let token = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.c2ln-_";
+    for (user, password, status) in [
+        ("ana", "right", StatusCode::UNAUTHORIZED),
+        ("ana", "a.b.c!", StatusCode::UNAUTHORIZED),
+        ("ana", "a.b", StatusCode::UNAUTHORIZED),
+        ("ana", "a..c", StatusCode::UNAUTHORIZED),
+        ("anna", token, StatusCode::UNAUTHORIZED),
+        ("ana", token, StatusCode::SERVICE_UNAVAILABLE),
+    ] {
+        let refusal = writers.admit(&basic(user, password), None).await.unwrap_err();
+        assert_eq!(refusal.status(), status, "{user} {password}");
+    }
+    assert!(writers.admit(&basic("anna", "right"), None).await.is_ok());
+}

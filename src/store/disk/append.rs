@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::files::{self, Fresh, Lock};
 use super::place::signature_name;
-use super::{DiskError, Kept, Name, Place, SignatureDir, Stored, name_file};
+use super::{DiskError, Kept, Listing, Name, Place, SignatureDir, Stored, name_file};
 use crate::domain::digest::Digest;
 
 /// How long a writer waits for others that write to the same digest.
@@ -19,15 +19,24 @@ impl SignatureDir {
     /// When this returns it is on the disk: complete, with its name, and with the folders that lead to it. Without a
     /// `name` it gets the one that its content has. `content` is not looked at.
     pub fn append(&self, place: &Place, content: &[u8], name: Option<&Name>) -> Result<Stored, DiskError> {
-        self.store(place, content, &Wanted { name, number: None })
+        self.append_unless(place, content, Choice { name, number: None }, &|_| None)
     }
 
     /// The same under this number and no other; [`DiskError::NotNext`] if it is not the next one.
     pub fn append_as(&self, place: &Place, content: &[u8], number: usize) -> Result<Stored, DiskError> {
-        self.store(place, content, &Wanted { name: None, number: Some(number) })
+        self.append_unless(place, content, Choice { name: None, number: Some(number) }, &|_| None)
     }
 
-    fn store(&self, place: &Place, content: &[u8], wanted: &Wanted<'_>) -> Result<Stored, DiskError> {
+    /// The same, unless something speaks against it: `objection` is asked while no other writer of this module adds a
+    /// signature, with those that there are, and not for bytes that are there already.
+    pub fn append_unless(
+        &self,
+        place: &Place,
+        content: &[u8],
+        choice: Choice<'_>,
+        objection: &dyn Fn(&[Kept]) -> Option<String>,
+    ) -> Result<Stored, DiskError> {
+        let wanted = &Wanted { name: choice.name, number: choice.number, objection };
         if content.is_empty() {
             return Err(DiskError::Empty);
         }
@@ -54,7 +63,7 @@ impl SignatureDir {
         let Some(folder) = way.last() else { return Err(on_folder(io::ErrorKind::InvalidInput.into())) };
         let lock = Lock::take(folder, PATIENCE).map_err(on_folder)?.ok_or(DiskError::Busy)?;
         lock.sweep().map_err(on_folder)?;
-        let (kept, next) = self.load(lock.folder()).map_err(on_folder)?;
+        let (Listing { kept, .. }, next) = self.load(place, lock.folder()).map_err(on_folder)?;
         let stored = match Self::same(&kept, content, wanted.name)? {
             Some(stored) => stored,
             None => self.add(&lock, &kept, next, content, wanted).map_err(|error| match error {
@@ -97,6 +106,9 @@ impl SignatureDir {
         if next > max {
             return Err(AddError::Disk(DiskError::TooMany(max)));
         }
+        if let Some(why) = (wanted.objection)(kept) {
+            return Err(AddError::Disk(DiskError::Refused(why)));
+        }
         let hash = Digest::sha256(content);
         let own = Name::derived(&hash, |name| kept.iter().any(|k| k.name == *name));
         let name = wanted.name.unwrap_or(&own).clone();
@@ -120,10 +132,20 @@ impl SignatureDir {
     }
 }
 
+/// What is chosen for a signature that is to be stored.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Choice<'a> {
+    /// Its name.
+    pub name: Option<&'a Name>,
+    /// Its number, and no other.
+    pub number: Option<usize>,
+}
+
 /// What the caller chose.
 struct Wanted<'a> {
     name: Option<&'a Name>,
     number: Option<usize>,
+    objection: &'a dyn Fn(&[Kept]) -> Option<String>,
 }
 
 /// Why nothing could be added.

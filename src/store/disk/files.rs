@@ -20,6 +20,10 @@ const DRAWS: usize = 8;
 /// Between two tries for a lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
+/// Modes of what is made.
+const READABLE_FOLDER: u32 = 0o755;
+const READABLE_FILE: u32 = 0o644;
+
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// A pipe or a device in a file's place must not make us wait.
 const FILE: OFlags =
@@ -31,7 +35,7 @@ fn confined() -> ResolveFlags {
 }
 
 /// The folder at a path that the administrator names; links on the way are the administrator's.
-pub(super) fn open_root(path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn open_root(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
@@ -43,8 +47,13 @@ pub(super) fn open_folder(at: impl AsFd, path: impl rustix::path::Arg) -> io::Re
 /// A folder in this one, made if it is missing.
 pub(super) fn make_folder(at: impl AsFd, name: &str) -> io::Result<OwnedFd> {
     match rustix::fs::mkdirat(&at, name, Mode::from_raw_mode(0o755)) {
+        Ok(()) => {
+            let folder = rustix::fs::openat2(at, name, FOLDER, Mode::empty(), confined())?;
+            open_to_readers(&folder, READABLE_FOLDER)?;
+            return Ok(folder);
+        }
         // There already, or made by another writer in between.
-        Ok(()) | Err(Errno::EXIST) => {}
+        Err(Errno::EXIST) => {}
         Err(error) => return Err(error.into()),
     }
     match rustix::fs::openat2(at, name, FOLDER, Mode::empty(), confined()) {
@@ -54,8 +63,36 @@ pub(super) fn make_folder(at: impl AsFd, name: &str) -> io::Result<OwnedFd> {
     }
 }
 
+/// Gives what we made its mode, whatever the umask is: web servers and stores under other accounts read it. The group
+/// that a folder hands on is kept.
+fn open_to_readers(made: impl AsFd, permissions: u32) -> io::Result<()> {
+    let now = rustix::fs::fstat(&made)?.st_mode & 0o7777;
+    let wanted = (now & 0o7000) | permissions;
+    if now != wanted {
+        rustix::fs::fchmod(&made, Mode::from_raw_mode(wanted))?;
+    }
+    Ok(())
+}
+
+/// Makes a folder and those that lead to it, as far as they are missing, for everybody to read.
+pub(super) fn make_root(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.exists()).collect();
+    std::fs::create_dir_all(path)?;
+    for made in missing.into_iter().filter(|folder| !folder.as_os_str().is_empty()) {
+        open_to_readers(open_root(made)?, READABLE_FOLDER)?;
+    }
+    Ok(())
+}
+
+/// Whether an error is that of one entry, such as a folder, a link or a pipe in a file's place or a file that may not be
+/// read. Others, as that there are too many open files, are everybody's.
+pub(super) fn is_of_entry(error: &io::Error) -> bool {
+    let own = [Errno::ACCESS, Errno::PERM, Errno::NXIO, Errno::NODEV, Errno::IO, Errno::ISDIR, Errno::LOOP];
+    error.raw_os_error().is_none_or(|number| own.map(Errno::raw_os_error).contains(&number))
+}
+
 /// A regular file below this folder, and what the file system says of it; `None` if there is none of that name.
-pub(super) fn open_file(at: impl AsFd, path: impl rustix::path::Arg) -> io::Result<Option<(File, Metadata)>> {
+pub(crate) fn open_file(at: impl AsFd, path: impl rustix::path::Arg) -> io::Result<Option<(File, Metadata)>> {
     open_resolved(at, path, confined())
 }
 
@@ -98,7 +135,7 @@ pub(super) fn read(file: &File, limit: usize) -> io::Result<Vec<u8>> {
 }
 
 /// The names in a folder, but `.` and `..`.
-pub(super) fn names(folder: impl AsFd) -> io::Result<impl Iterator<Item = io::Result<String>>> {
+pub(crate) fn names(folder: impl AsFd) -> io::Result<impl Iterator<Item = io::Result<String>>> {
     let entries = Dir::read_from(folder)?;
     Ok(entries.filter_map(|entry| match entry {
         // What is not text was not made by us and is not read by us.
@@ -138,7 +175,12 @@ impl<'a> Lock<'a> {
             .filter(|name| name.as_ref().is_ok_and(|n| n.starts_with(TEMPORARY)))
             .collect::<Result<_, _>>()?;
         for name in &left {
-            rustix::fs::unlinkat(self.0, name.as_str(), AtFlags::empty())?;
+            match rustix::fs::unlinkat(self.0, name.as_str(), AtFlags::empty()) {
+                Ok(()) => {}
+                // No file of ours, and in nobody's way.
+                Err(Errno::ISDIR | Errno::PERM) => tracing::debug!(%name, "left where signatures are written"),
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(left.len())
     }
@@ -172,6 +214,7 @@ impl<'a> Fresh<'a> {
         let (name, file) = create(folder)?;
         let fresh = Self { folder, name, named: false };
         let mut file = File::from(file);
+        open_to_readers(&file, READABLE_FILE)?;
         file.write_all(content)?;
         file.sync_all()?;
         Ok(fresh)

@@ -157,7 +157,7 @@ fn links_are_not_followed_and_pipes_not_waited_for() {
     symlink(outside.join("secret"), s.file(&place(), "signature-2")).unwrap();
     assert!(s.dir.read(&place(), 2).is_err());
     assert_eq!(s.dir.read_at_once(&place(), 2), None);
-    assert!(s.dir.append(&place(), b"two", None).is_err());
+    assert_eq!(s.dir.append(&place(), b"two", None).unwrap().number, 3, "the next free number");
     symlink(&outside, s.dir.path().join("linked")).unwrap();
     let linked = Place::new("linked/app", &Digest::sha256(b"image")).unwrap();
     assert!(s.dir.append(&linked, b"two", None).is_err());
@@ -304,5 +304,63 @@ fn what_is_in_memory_is_read_without_waiting() {
     // A file system without such reads says so, and the caller asks the other way.
     if let Some(fast) = s.dir.read_at_once(&place(), 1) {
         assert_eq!(fast, slow);
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn one_odd_entry_fails_itself_alone() {
+    let odd: [fn(&Path); 3] = [
+        |path| fs::create_dir(path).unwrap(),
+        |path| symlink("/etc/hostname", path).unwrap(),
+        |path| rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::from_raw_mode(0o644)).unwrap(),
+    ];
+    for make in odd {
+        let s = scene();
+        s.dir.append(&place(), b"one", None).unwrap();
+        make(&s.file(&place(), "signature-2"));
+        fs::create_dir(s.file(&place(), ".new-folder")).unwrap();
+        assert_eq!(s.dir.append(&place(), b"three", None).unwrap().number, 3);
+        let listing = s.dir.listing(&place()).unwrap();
+        let numbers: Vec<_> = listing.kept.iter().map(|kept| kept.number).collect();
+        assert_eq!((numbers, listing.left_out), (vec![1, 3], vec![2]));
+        assert!(s.dir.read(&place(), 2).is_err(), "and is not said to be missing");
+        assert_eq!(s.dir.read(&place(), 3).unwrap().unwrap().content, b"three");
+    }
+}
+
+#[test]
+fn errors_of_one_entry_are_told_from_those_of_all() {
+    for (number, own) in [(Errno::ACCESS, true), (Errno::LOOP, true), (Errno::MFILE, false), (Errno::NFILE, false)] {
+        assert_eq!(files::is_of_entry(&number.into()), own, "{number}");
+    }
+}
+
+#[test]
+fn everybody_may_read_what_was_stored_whatever_the_umask_is() {
+    const STRICT: &str = "PODSEAL_TEST_STRICT_UMASK";
+    if std::env::var_os(STRICT).is_none() {
+        // The umask is the process's: this test alone runs with another one.
+        let name = "store::disk::tests::everybody_may_read_what_was_stored_whatever_the_umask_is";
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", "umask 077; exec \"$0\" --exact \"$1\""]).arg(std::env::current_exe().unwrap()).arg(name);
+        let ran = shell.env(STRICT, "1").output().unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout);
+        assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let dir = SignatureDir::create(&folder.path().join("made/sigstore"), DirLimits::default()).unwrap();
+    dir.append(&place(), b"one", Some(&name("a"))).unwrap();
+    let at = folder.path().join("made/sigstore").join(place().to_string());
+    for made in [folder.path().join("made"), dir.path().to_owned(), at.parent().unwrap().to_owned(), at.clone()] {
+        assert_eq!(mode(&made), 0o755, "{}", made.display());
+    }
+    for entry in fs::read_dir(&at).unwrap() {
+        assert_eq!(mode(&entry.unwrap().path()), 0o644);
     }
 }

@@ -9,6 +9,8 @@ mod query;
 mod verdict;
 mod views;
 
+use std::time::SystemTime;
+
 use axum::response::Response;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
 use http::{HeaderValue, StatusCode};
@@ -36,9 +38,11 @@ pub(super) async fn answer(store: &Store, query: Option<&str>) -> Response {
 fn make(inner: &Inner, query: &Query) -> Result<(StatusCode, String), super::disk::DiskError> {
     let walk = inner.census.look()?;
     let keys = inner.keys.look();
+    // Keys expire while their files stay as they are.
+    let certificates = keys.ring.keys(SystemTime::now());
     match &query.repository {
-        None => Ok((StatusCode::OK, views::overview(&walk, &keys, query, inner.writers.is_empty()))),
-        Some(path) => views::repository(inner, &walk, &keys, path, query),
+        None => Ok((StatusCode::OK, views::overview(&walk, &keys, &certificates, query, inner.writers.is_empty()))),
+        Some(path) => Ok(views::repository(inner, &walk, &keys, &certificates, path, query)),
     }
 }
 

@@ -11,7 +11,7 @@ use super::verdict::Verdict;
 use crate::signature::openpgp::KeyInfo;
 use crate::store::Inner;
 use crate::store::check::Said;
-use crate::store::disk::{DiskError, Kept, Seen, Walk};
+use crate::store::disk::{Kept, Seen, Walk};
 use crate::store::file::readable_time;
 use crate::store::keys::Keys;
 use crate::store::paths::is_cosign_key;
@@ -24,7 +24,7 @@ const IMAGES: usize = 20;
 const SIGNATURES: usize = 8;
 
 /// Keys and repositories.
-pub(super) fn overview(walk: &Walk, keys: &Keys, query: &Query, read_only: bool) -> String {
+pub(super) fn overview(walk: &Walk, keys: &Keys, certificates: &[KeyInfo], query: &Query, read_only: bool) -> String {
     let signatures: usize = walk.seen.iter().map(|seen| seen.signatures).sum();
     let lead = format!(
         "{} of {}{}",
@@ -33,7 +33,7 @@ pub(super) fn overview(walk: &Walk, keys: &Keys, query: &Query, read_only: bool)
         if read_only { "; this store takes no uploads" } else { "" }
     );
     let mut html = begin("Signature store", lead);
-    write_keys(&mut html, keys);
+    write_keys(&mut html, keys, certificates);
     let repositories = repositories(walk, &query.search);
     html.raw("<section id=\"repositories\"><h2>Repositories</h2><form action=\"/\" method=\"get\">")
         .raw("<input type=\"search\" name=\"q\" aria-label=\"Part of a repository's path\" placeholder=\"Part of a path\" value=\"")
@@ -80,7 +80,7 @@ fn repositories<'a>(walk: &'a Walk, search: &str) -> Vec<Repository<'a>> {
     found
 }
 
-fn write_keys(html: &mut Html, keys: &Keys) {
+fn write_keys(html: &mut Html, keys: &Keys, certificates: &[KeyInfo]) {
     html.raw("<section id=\"keys\"><h2>Public keys</h2>");
     if keys.files.is_empty() {
         html.raw("<p class=\"soft\">None.</p></section>");
@@ -88,17 +88,17 @@ fn write_keys(html: &mut Html, keys: &Keys) {
     }
     html.raw("<div class=\"wide\"><table><thead><tr><th>File</th><th>Holder</th><th>Fingerprint</th><th>Expires</th>")
         .raw("<th>State</th></tr></thead><tbody>");
-    for certificate in keys.certificates.iter().take(KEYS) {
+    for certificate in certificates.iter().take(KEYS) {
         write_key(html, certificate);
     }
-    let others = keys.files.keys().filter(|name| !keys.certificates.iter().any(|known| known.file == **name));
+    let others = keys.files.keys().filter(|name| !certificates.iter().any(|known| known.file == **name));
     for name in others.take(KEYS) {
         key_link(html.raw("<tr><td>"), name);
         let kind = if is_cosign_key(name) { "key for cosign" } else { "no key in it" };
         html.element("</td><td class=\"soft\" colspan=\"4\">", kind, "</td></tr>");
     }
     html.raw("</tbody></table></div>");
-    if keys.files.len() > KEYS || keys.certificates.len() > KEYS {
+    if keys.files.len() > KEYS || certificates.len() > KEYS {
         html.raw("<p class=\"soft\">There are more than are shown.</p>");
     }
     html.raw("</section>");
@@ -138,9 +138,10 @@ pub(super) fn repository(
     inner: &Inner,
     walk: &Walk,
     keys: &Keys,
+    certificates: &[KeyInfo],
     path: &str,
     query: &Query,
-) -> Result<(StatusCode, String), DiskError> {
+) -> (StatusCode, String) {
     let wanted = |seen: &&Seen| {
         seen.place.path() == path && query.digest.as_ref().is_none_or(|digest| digest == seen.place.digest())
     };
@@ -149,28 +150,41 @@ pub(super) fn repository(
     html.raw("<section id=\"images\">");
     if images.is_empty() {
         html.raw("<h2>Images</h2><p class=\"soft\">No signatures.</p></section>");
-        return Ok((StatusCode::NOT_FOUND, end(html)));
+        return (StatusCode::NOT_FOUND, end(html));
     }
     html.element("<h2>", count(images.len(), "image", "images"), "</h2>");
     for seen in slice(&images, query.page, IMAGES) {
-        let kept = inner.signatures.list(&seen.place)?;
+        let listing = match inner.signatures.listing(&seen.place) {
+            Ok(listing) => listing,
+            Err(error) => {
+                tracing::warn!("the signatures of an image cannot be shown: {error}");
+                html.element("<h3><code>", seen.place.digest(), "</code></h3>");
+                html.raw("<p><span class=\"tag bad\">not readable</span> The store's log says why.</p>");
+                continue;
+            }
+        };
+        let kept = &listing.kept;
         let shown = if query.digest.is_some() { kept.len() } else { SIGNATURES };
-        write_image(&mut html, inner, keys, seen, kept.get(..shown.min(kept.len())).unwrap_or_default());
+        write_image(&mut html, inner, keys, certificates, seen, kept.get(..shown.min(kept.len())).unwrap_or_default());
         if kept.len() > shown {
             html.raw("<p><a href=\"").text(Query::address(path, Some(seen.place.digest())));
             html.element("\">All ", format_args!("{} signatures", kept.len()), "</a></p>");
         }
+        if !listing.left_out.is_empty() {
+            let numbers: Vec<String> = listing.left_out.iter().map(|number| format!("signature-{number}")).collect();
+            html.element("<p><span class=\"tag bad\">not readable</span> ", numbers.join(", "), "</p>");
+        }
     }
     pager(&mut html, query, images.len(), IMAGES);
     html.raw("</section>");
-    Ok((StatusCode::OK, end(html)))
+    (StatusCode::OK, end(html))
 }
 
-fn write_image(html: &mut Html, inner: &Inner, keys: &Keys, seen: &Seen, kept: &[Kept]) {
+fn write_image(html: &mut Html, inner: &Inner, keys: &Keys, certificates: &[KeyInfo], seen: &Seen, kept: &[Kept]) {
     html.element("<h3><code>", seen.place.digest(), "</code></h3><div class=\"wide\"><table><thead><tr>");
     html.raw("<th>Signature</th><th>Made by</th><th>For</th><th>Made</th></tr></thead><tbody>");
     for kept in kept {
-        let verdict = inner.verdicts.of(&seen.place, kept, keys);
+        let verdict = inner.verdicts.of(&seen.place, kept, keys, certificates);
         html.raw("<tr><td class=\"line\"><a href=\"")
             .text(format_args!("/sigstore/{}/signature-{}", seen.place, kept.number));
         html.element("\">signature-", kept.number, "</a>");

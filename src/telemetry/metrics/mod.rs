@@ -28,7 +28,7 @@ use prometheus_client::registry::Registry;
 pub use self::controller::{ControllerMetrics, ImportMetrics, KeyMetrics, READY_REASONS, StatusMetrics, Unimported};
 use self::keys::KeyExpiry;
 pub use self::keys::MAX_KEYS;
-pub use self::store::{Asked, StoreMetrics};
+pub use self::store::{Asked, StoreMetrics, TurnedAway};
 use self::timing::Timing;
 use crate::domain::verdict::Method;
 use crate::fault::FaultKind;

@@ -22,6 +22,22 @@ pub enum Asked {
 }
 
 const ASKED: [&str; 5] = ["signature", "extension", "key", "page", "other"];
+/// Why somebody may not write, as a metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TurnedAway {
+    /// The store takes no uploads.
+    ReadOnly,
+    /// Nothing was shown that counts.
+    Unauthenticated,
+    /// Known, and not allowed to.
+    Forbidden,
+    /// Too much of one client waits.
+    Crowded,
+    /// It could not be found out.
+    Unavailable,
+}
+
+const TURNED_AWAY: [&str; 5] = ["read_only", "unauthenticated", "forbidden", "crowded", "unavailable"];
 const UPLOADS: [&str; 4] = ["stored", "known", "refused", "failed"];
 
 /// Counted by the signature store.
@@ -29,6 +45,7 @@ const UPLOADS: [&str; 4] = ["stored", "known", "refused", "failed"];
 pub struct StoreMetrics {
     requests: [[Counter; CLASSES.len()]; ASKED.len()],
     uploads: [Counter; UPLOADS.len()],
+    turned_away: [Counter; TURNED_AWAY.len()],
     signatures: Gauge,
 }
 
@@ -45,6 +62,12 @@ impl StoreMetrics {
             uploads: family(r, "podseal_store_uploads", "Uploads to the signature store, by what came of them.", |i| {
                 vec![("result", UPLOADS[i])]
             }),
+            turned_away: family(
+                r,
+                "podseal_store_writers_turned_away",
+                "Uploads to the signature store that were refused for who sends them, by reason.",
+                |i| vec![("reason", TURNED_AWAY[i])],
+            ),
             signatures: single(r, "podseal_store_signatures", "Signatures in the signature store."),
         }
     }
@@ -64,6 +87,11 @@ impl StoreMetrics {
             _ => 3,
         };
         self.uploads[result].inc();
+    }
+
+    /// One upload of somebody who may not write.
+    pub fn turned_away(&self, why: TurnedAway) {
+        self.turned_away[why as usize].inc();
     }
 
     /// How many signatures there are.

@@ -46,17 +46,20 @@ impl Site {
         image
     }
 
-    /// A Pod of the image; of a tag, its node says what runs.
+    /// A Pod of the image, which its node says it has pulled.
     fn run(&self, namespace: &str, pod: &str, image: &Image, by_tag: bool) {
         let name = if by_tag { image.tagged() } else { image.pinned() };
+        self.wanted(namespace, pod, &name);
+        let status = serde_json::json!({"status": {"containerStatuses": [{
+            "name": pod, "image": name, "imageID": image.pinned(), "ready": true, "restartCount": 0,
+        }]}});
+        let patch = ["patch", "pod", pod, "--subresource=status", "--type=merge", "-p", &status.to_string()];
+        self.cluster.kubectl(&[&["-n", namespace][..], &patch].concat()).succeeded();
+    }
+
+    /// A Pod of an image that no node has.
+    fn wanted(&self, namespace: &str, pod: &str, name: &str) {
         self.cluster.kubectl(&["-n", namespace, "run", pod, &format!("--image={name}")]).succeeded();
-        if by_tag {
-            let status = serde_json::json!({"status": {"containerStatuses": [{
-                "name": pod, "image": name, "imageID": image.pinned(), "ready": true, "restartCount": 0,
-            }]}});
-            let patch = ["patch", "pod", pod, "--subresource=status", "--type=merge", "-p", &status.to_string()];
-            self.cluster.kubectl(&[&["-n", namespace][..], &patch].concat()).succeeded();
-        }
     }
 
     fn records(&self) -> Vec<Value> {
@@ -90,6 +93,8 @@ fn signatures_of_images_in_use_are_imported_and_go_when_they_are_not() {
         site.run("default", pod, image, by_tag);
     }
     site.run("default", "unsigned", &unsigned, false);
+    // A name that nobody could pull the image under makes no record of its signature.
+    site.wanted("default", "named", &format!("0evil.example.com/use/unused@{}", unused.digest));
     let part = site.importer(&world, "importer", &[]);
     soon("three are imported", || (site.records().len() == 3).then_some(()));
     for image in [&tagged, &pinned, &audited] {
@@ -111,6 +116,8 @@ fn signatures_of_images_in_use_are_imported_and_go_when_they_are_not() {
     podseal_with(&[&args[..], &more, &there].concat(), &[], b"").succeeded();
     let verified = site.of(&audited);
     assert_eq!(verified[0]["status"]["conditions"][0]["status"], "True");
+    let left = site.cluster.kubectl(&["get", "imgsig", "-l", "podseal.io/imported=true", "-o", "name"]).succeeded();
+    assert_eq!(left.stdout.lines().count(), 2, "what is left to verify: {left}");
     // A second signature is imported, too, and a store that is away takes nothing away.
     site.store.put(&tagged, 2, &site.signature(&tagged, "registry.local/other:1"));
     soon("the second one is imported", || (site.of(&tagged).len() == 2).then_some(()));

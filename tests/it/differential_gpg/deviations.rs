@@ -14,6 +14,7 @@ pub(super) const LIST: &[Deviation] = &[
     refuses("digest RIPEMD160", "RIPEMD-160 is too weak"),
     refuses("key with SHA-1 self-signatures", "SHA-1 is too weak in certificates, too"),
     refuses("signature of the far future", "a clock that is wrong or lies; gpg does not look at it"),
+    refuses("junk behind a compressed one", "what nobody reads could be anything; gpg passes over it"),
     accepts("signing subkey", "skopeo 1.9.3 compares the subkey with the primary keys; later ones look its primary up"),
     accepts("by tag and digest, signed with the tag", BOTH),
     accepts("by another tag and digest, signed with a tag", BOTH),

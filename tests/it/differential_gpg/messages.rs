@@ -64,6 +64,7 @@ fn damage(world: &World) -> Vec<Case> {
         refused("truncated in the middle", "damaged or truncated", plain[..plain.len() / 2].to_vec()),
         refused("compressed and truncated", "malformed signature", zipped[..zipped.len() - 8].to_vec()),
         refused("junk behind", "does not belong into a signed message", [&plain[..], b"junk"].concat()),
+        refused("junk behind a compressed one", "data behind the compressed", [&zipped[..], b"junk"].concat()),
         refused("junk in front", "not a binary OpenPGP", [b"junk", &plain[..]].concat()),
         refused("empty file", "malformed signature: empty", Vec::new()),
         refused("a web page", "not a binary OpenPGP", b"<!DOCTYPE html><title>Not found</title>".to_vec()),

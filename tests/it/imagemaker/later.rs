@@ -10,6 +10,7 @@ crate::tests! {
     needs [Gpg];
     a_passphrase_is_changed_for_the_right_one_alone,
     a_rotation_leaves_both_keys_valid_for_the_stated_time_and_no_longer,
+    after_a_rotation_an_address_means_the_active_key_and_the_old_one_is_spoken_of,
     a_rotation_that_fails_leaves_the_key_file_as_it_was,
     a_key_that_ends_earlier_is_not_prolonged_by_a_rotation,
     a_revoked_key_verifies_nothing_and_the_other_goes_on,
@@ -108,6 +109,27 @@ fn a_rotation_leaves_both_keys_valid_for_the_stated_time_and_no_longer() {
 fn jiff(time: SystemTime) -> String {
     let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     format!("{seconds}!")
+}
+
+fn after_a_rotation_an_address_means_the_active_key_and_the_old_one_is_spoken_of() {
+    let host = Host::new();
+    host.create(&["a@localhost"]).succeeded();
+    let old = host.key("a").fingerprint;
+    host.run(&[&["rotate", "a", "--overlap", "60d"], &NEW[..]].concat()).succeeded();
+    let new = host.key("a").fingerprint;
+    let staging = host.dir.join("sigstore");
+    // Nobody listens there: the key is chosen before.
+    let sign = |key: &str, dir: &std::path::Path| {
+        let mut command = tools::once(std::path::Path::new(crate::support::podseal::BINARY));
+        command.args(["sign", "localhost:1/a:1", "--timeout", "1s", "--sign-by", key, "--dir"]).arg(dir);
+        command.arg("--staging").arg(&staging).env("GNUPGHOME", host.gpg.home());
+        tools::run(&mut command)
+    };
+    let ran = sign("a@localhost", &host.dir);
+    assert!(ran.stderr.contains(&format!("{new} is the image maker's active one")), "{ran}");
+    assert_eq!(ran.code, Some(2), "{ran}");
+    let ran = sign(&old, &host.dir);
+    assert!(ran.stderr.contains(" is retiring until ") && ran.stderr.contains(&format!("sign with {new}")), "{ran}");
 }
 
 fn a_rotation_that_fails_leaves_the_key_file_as_it_was() {

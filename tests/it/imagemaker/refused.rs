@@ -57,7 +57,7 @@ fn flags_that_do_not_fit_together_are_named() {
         assert_refused(&host, &host.create(flags), 64, &[said]);
     }
     for (number, value, said) in
-        [(3, "90000d", "more than 50 years"), (3, "30h", "expected 0 (never)"), (5, "Bob", "Full name: ")]
+        [(3, "90000d", "more than 50 years"), (3, "30h", "expected 0 (never)"), (5, "Bob@x", "Full name: ")]
     {
         let mut flags = PLAIN;
         flags[number] = value;

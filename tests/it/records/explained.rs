@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::world::{MAKER, OTHER, World, json};
+use super::world::{MAKER, OTHER, Scripted, World, json};
 use crate::support::cluster::{Cluster, Namespace, User};
 use crate::support::podseal::{Podseal, podseal_with};
 use crate::support::tools::Ran;
@@ -12,6 +12,8 @@ crate::tests! {
     what_governs_and_which_key_is_needed_is_explained,
     i15_what_the_caller_may_not_read_is_said_and_not_shown,
     an_image_that_no_policy_names_is_explained,
+    own_credentials_go_nowhere_that_a_namespace_made_insecure,
+    keys_that_a_policy_may_not_name_are_none,
 }
 
 fn explain(user: User, image: &str, more: &[&str]) -> Ran {
@@ -150,4 +152,51 @@ fn an_image_that_no_policy_names_is_explained() {
     assert!(ran.stdout.contains("podseal is not asked about Pods of the namespace kube-system"), "{ran}");
     let ran = explain(User::Admin, "A B", &["-n", &namespace.name]);
     assert!(ran.code == Some(1) && ran.stdout.contains("MalformedImage"), "{ran}");
+}
+
+fn own_credentials_go_nowhere_that_a_namespace_made_insecure() {
+    use base64::Engine as _;
+    let world = World::shared();
+    let namespace = namespace(world);
+    let locations = "location / { if ($http_authorization = '') { add_header WWW-Authenticate 'Basic realm=\"r\"' always; \
+                     return 401; } return 404; }";
+    let registry = Scripted::start(&crate::support::scratch::folder("asking"), locations);
+    let secret = base64::engine::general_purpose::STANDARD.encode("admin:secret");
+    let config = crate::support::scratch::folder("docker").join("config.json");
+    std::fs::write(&config, format!(r#"{{"auths": {{"{}": {{"auth": "{secret}"}}}}}}"#, registry.host)).unwrap();
+    let entry = format!(
+        "{{registry: '{}', signCheck: true, insecure: true, gpgKeyRef: k8s://{}/maker, lookaside: '{}'}}",
+        registry.host, namespace.name, world.store.url
+    );
+    let ask = || {
+        let image = format!("{}/a:1", registry.host);
+        let more = ["-n", &namespace.name, "--docker-config", config.to_str().unwrap()];
+        explain(User::Admin, &image, &more)
+    };
+    namespace.policy("p", &format!("- {entry}\n"));
+    let ran = ask();
+    assert!(registry.requests().contains("/v2/a/manifests/1"), "{ran}");
+    assert!(!registry.requests().contains("Basic"), "{}", registry.requests());
+    // An administrator's entry is an administrator's decision.
+    let name = format!("credentials-{}", namespace.name);
+    let policy = format!(
+        "apiVersion: tmax.io/v1\nkind: ClusterRegistrySecurityPolicy\nmetadata: {{name: {name}}}\n\
+         spec: {{registries: [{entry}]}}\n"
+    );
+    Cluster::shared().apply(&policy).succeeded();
+    ask();
+    assert!(registry.requests().contains(&format!("Basic {secret}")), "{}", registry.requests());
+    Cluster::shared().kubectl(&["delete", "crsp", &name]).succeeded();
+}
+
+fn keys_that_a_policy_may_not_name_are_none() {
+    let world = World::shared();
+    let (namespace, other) = (namespace(world), namespace(world));
+    let image = world.signed("foreign-keys");
+    namespace.policy("p", &entries(world, &other.name));
+    let ran = explain(User::Admin, &image.tagged(), &["-n", &namespace.name, "-o", "json"]);
+    let found = json(&ran);
+    assert_eq!((ran.code != Some(0), keys(&found).len()), (true, 0), "{ran}");
+    let note = found["governing"][0]["keys"][0]["note"].as_str().unwrap();
+    assert!(note.contains("cannot be used"), "{ran}");
 }

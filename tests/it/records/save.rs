@@ -1,6 +1,6 @@
 //! What is recorded in the cluster, and what is taken away.
 
-use super::world::{MAKER, World, condition, json, records};
+use super::world::{MAKER, Scripted, World, condition, json, records};
 use crate::support::cluster::{Cluster, User};
 use crate::support::podseal::podseal_with;
 use crate::support::tools::Ran;
@@ -15,6 +15,10 @@ crate::tests! {
     auditors_at_the_same_time_leave_one_whole_record,
     a_recorded_signature_verifies_without_a_store,
     the_definition_holds_what_it_says,
+    a_registry_that_lies_about_a_digest_takes_nothing_away,
+    a_record_of_another_repository_is_neither_stamped_nor_removed,
+    who_takes_the_name_of_a_record_prevents_nothing,
+    strangers_records_do_not_stop_an_auditor,
     without_the_right_nothing_is_recorded,
 }
 
@@ -188,6 +192,21 @@ fn the_definition_holds_what_it_says() {
     let foreign = format!("sha256-{}-{}", "0".repeat(64), "0".repeat(32));
     let ran = with(&|object| object["metadata"]["name"] = foreign.as_str().into());
     assert!(ran.stderr.contains("the name must be sha256-HEX-NAME"), "{ran}");
+    let free = format!("sha256-{}-{}", image.hex(), "2".repeat(32));
+    for (field, value) in [
+        ("reference", "registry.local/x\nsha256-0 forged"),
+        ("reference", "registry.local/x y"),
+        ("reference", "Registry.local/x"),
+        ("reference", "registry.local"),
+        ("store", "http://s.local/ forged"),
+        ("store", "javascript:1"),
+    ] {
+        let ran = with(&|object| {
+            object["metadata"]["name"] = free.as_str().into();
+            object["spec"][field] = value.into();
+        });
+        assert!(ran.stderr.contains(&format!("spec.{field}")), "{ran}");
+    }
     let short = format!("sha256-{}-x", image.hex());
     assert!(with(&|object| object["metadata"]["name"] = short.as_str().into()).stderr.contains("the name must be"));
     let fresh = format!("sha256-{}-{}", image.hex(), "1".repeat(32));
@@ -197,6 +216,111 @@ fn the_definition_holds_what_it_says() {
         object["spec"]["content"] = large.as_str().into();
     });
     assert!(ran.stderr.contains("spec.content") && ran.stderr.contains("may not be more than 87384"), "{ran}");
+}
+
+/// A record as an image signer could make it, without a status.
+fn made_by_hand(
+    name: &str,
+    image: &crate::support::registry::Image,
+    reference: &str,
+    blob: &[u8],
+) -> serde_json::Value {
+    use base64::Engine as _;
+    let content = base64::engine::general_purpose::STANDARD.encode(blob);
+    serde_json::json!({
+        "apiVersion": "podseal.io/v1alpha1", "kind": "ImageSignature", "metadata": {"name": name},
+        "spec": {"image": image.digest, "reference": reference, "type": "SimpleSigning", "content": content},
+    })
+}
+
+fn create(objects: &[serde_json::Value]) {
+    let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
+    Cluster::shared().kubectl_as(User::Admin, &["create", "-f", "-"], &list).succeeded();
+}
+
+fn a_registry_that_lies_about_a_digest_takes_nothing_away() {
+    let world = World::shared();
+    let victim = world.signed("victim");
+    world.save(User::Admin, &victim, &[]).succeeded();
+    let before = records(&victim);
+    let manifest = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json"}"#;
+    let locations = format!(
+        "location = /v2/ {{ return 200; }}\nlocation /v2/evil/app/manifests/ {{ \
+         default_type application/vnd.oci.image.manifest.v1+json; add_header Docker-Content-Digest {}; \
+         return 200 '{manifest}'; }}",
+        victim.digest
+    );
+    let evil = Scripted::start(&crate::support::scratch::folder("lying"), &locations);
+    let kubeconfig = Cluster::shared().kubeconfig(User::Admin);
+    let (keys, name) = (world.maker_file.to_str().unwrap(), format!("{}/evil/app:1", evil.host));
+    let more = ["--save", "--kubeconfig", kubeconfig.to_str().unwrap(), "--public-key", keys, "-o", "json"];
+    let ran = world.verify(&name, &name, &more);
+    assert!(ran.code == Some(2) && ran.stderr.contains("has another digest"), "{ran}");
+    assert_eq!(records(&victim), before);
+    // And a repository that really has the image, unsigned, is another one.
+    let other = format!("{}/evil/app:1", evil.host);
+    let ran = world.verify(&victim.digest, &other, &more);
+    let step = &json(&ran)["records"][0];
+    assert_eq!((ran.code, &step["action"]), (Some(1), &"leave".into()), "{ran}");
+    assert_eq!(step["repository"], format!("{}/{}", victim.host, victim.repository), "{ran}");
+    assert_eq!(step["identity"], victim.tagged(), "{ran}");
+    let ran = world.verify(&victim.digest, &other, &more[..5]);
+    assert!(
+        ran.stdout.contains("left alone: imagesignature sha256-") && ran.stdout.contains(", of repository "),
+        "{ran}"
+    );
+    assert_eq!(records(&victim), before);
+}
+
+fn a_record_of_another_repository_is_neither_stamped_nor_removed() {
+    let world = World::shared();
+    let image = world.signed("forged-reference");
+    let blob = std::fs::read(world.store.file(&image, 1)).unwrap();
+    let name = format!("sha256-{}-{}", image.hex(), "0".repeat(32));
+    create(&[made_by_hand(&name, &image, "0evil.example.com/a", &blob)]);
+    let ran = world.save(User::Admin, &image, &[]).succeeded();
+    assert_eq!(json(&ran)["records"][0]["action"], "create", "{ran}");
+    let all = records(&image);
+    assert_eq!(all.len(), 2);
+    for record in &all {
+        let own = record["spec"]["reference"] == format!("{}/{}", image.host, image.repository);
+        assert_eq!((true_of(record, "Trusted"), record.get("status").is_some()), (own, own), "{record}");
+    }
+    world.save_by(User::Admin, &world.other_file, &image.tagged(), &image, &[]);
+    let [left] = &records(&image)[..] else { panic!("one record") };
+    assert_eq!(left["metadata"]["name"], name);
+}
+
+fn who_takes_the_name_of_a_record_prevents_nothing() {
+    let world = World::shared();
+    let image = world.signed("squatted");
+    world.save(User::Admin, &image, &[]).succeeded();
+    let name = records(&image)[0]["metadata"]["name"].as_str().unwrap().to_owned();
+    Cluster::shared().kubectl(&["delete", "imgsig", &name]).succeeded();
+    create(&[made_by_hand(&name, &image, "registry.local/elsewhere", b"squatter")]);
+    let ran = world.save(User::Admin, &image, &["--dry-run"]).succeeded();
+    assert_eq!(json(&ran)["records"][0]["action"], "replace", "{ran}");
+    world.save(User::Admin, &image, &[]).succeeded();
+    let [record] = &records(&image)[..] else { panic!("one record") };
+    assert!(record["metadata"]["name"] == name.as_str() && true_of(record, "Trusted"), "{record}");
+}
+
+fn strangers_records_do_not_stop_an_auditor() {
+    let world = World::shared();
+    let image = world.signed("flooded");
+    world.save(User::Admin, &image, &[]).succeeded();
+    let flood = |n: usize| {
+        let name = format!("sha256-{}-{n:032}", image.hex());
+        made_by_hand(&name, &image, "registry.local/flood", n.to_string().as_bytes())
+    };
+    let flood: Vec<_> = (0..260).map(flood).collect();
+    create(&flood);
+    let ran = world.save(User::Admin, &image, &[]).succeeded();
+    assert_eq!(json(&ran)["records"][0]["action"], "update", "{ran}");
+    assert!(ran.stderr.contains("than are looked at: delete some"), "{ran}");
+    let ran = world.save_by(User::Admin, &world.other_file, &image.tagged(), &image, &[]);
+    assert_eq!((ran.code, &json(&ran)["records"][0]["action"]), (Some(1), &"remove".into()));
+    assert_eq!(records(&image).len(), 260);
 }
 
 fn without_the_right_nothing_is_recorded() {

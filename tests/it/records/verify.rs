@@ -240,5 +240,5 @@ fn usage_of_verify_is_checked() {
         assert!(ran.code == Some(64) && ran.stderr.contains(said), "{said}: {ran}");
     }
     let help = podseal(&["verify", "--help"]).succeeded().stdout;
-    assert!(help.contains("all records of that image are removed"), "{help}");
+    assert!(help.contains("all records of that image in that repository are removed"), "{help}");
 }

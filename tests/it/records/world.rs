@@ -102,7 +102,7 @@ impl World {
 /// A registry that says that it keeps signatures itself, with these for one image.
 pub struct Keeping {
     pub host: String,
-    _process: Process,
+    _registry: Scripted,
 }
 
 impl Keeping {
@@ -118,29 +118,53 @@ impl Keeping {
         };
         let list: Vec<Value> = signatures.iter().enumerate().map(entry).collect();
         std::fs::write(folder.join(&image.digest), serde_json::json!({"signatures": list}).to_string()).unwrap();
+        let registry = Scripted::start(&home, KEEPING);
+        Self { host: registry.host.clone(), _registry: registry }
+    }
+}
+
+/// A registry that answers what it is told to.
+pub struct Scripted {
+    pub host: String,
+    home: PathBuf,
+    _process: Process,
+}
+
+impl Scripted {
+    /// With these locations, in nginx's words.
+    pub fn start(home: &Path, locations: &str) -> Self {
         let host = format!("127.0.0.1:{}", ports::free());
-        let text = KEEPING.replace("HOME", home.to_str().unwrap()).replace("HOST", &host);
+        let text = SCRIPTED.replace("LOCATIONS", locations).replace("HOME", home.to_str().unwrap());
         let config = home.join("nginx.conf");
-        std::fs::write(&config, text).unwrap();
+        std::fs::write(&config, text.replace("HOST", &host)).unwrap();
         let mut command = tools::server("nginx");
-        command.args(["-e", "stderr", "-p"]).arg(&home).arg("-c").arg(&config);
-        let process = Process::spawn("keeping", &mut command);
+        command.args(["-e", "stderr", "-p"]).arg(home).arg("-c").arg(&config);
+        let process = Process::spawn("scripted", &mut command);
         let http = Http::trusting("");
         process.wait_ready(|_| http.get(&format!("http://{host}/v2/")).ok());
-        Self { host, _process: process }
+        Self { host, home: home.to_owned(), _process: process }
+    }
+
+    /// Every request with what it had to authorize it.
+    pub fn requests(&self) -> String {
+        std::fs::read_to_string(self.home.join("log")).unwrap()
     }
 }
 
 const KEEPING: &str = r"
+    location = /v2/ { add_header X-Registry-Supports-Signatures 1; return 200; }
+    location /extensions/ { root HOME; default_type application/json; }
+";
+
+const SCRIPTED: &str = r"
 daemon off; master_process off; pid HOME/pid; error_log stderr warn; events { worker_connections 64; }
 http {
-  access_log off;
+  log_format who '$request_uri [$http_authorization]'; access_log HOME/log who;
   client_body_temp_path HOME/t1; proxy_temp_path HOME/t2; fastcgi_temp_path HOME/t3;
   uwsgi_temp_path HOME/t4; scgi_temp_path HOME/t5;
   server {
     listen HOST;
-    location = /v2/ { add_header X-Registry-Supports-Signatures 1; return 200; }
-    location /extensions/ { root HOME; default_type application/json; }
+LOCATIONS
   }
 }
 ";

@@ -25,11 +25,12 @@ const EACH: usize = 25;
 const WRITERS: usize = 32;
 
 fn items() -> Vec<Item> {
-    let maker = Maker::new("maker@example.org");
+    // Two, because one key has no more than sixteen signatures of a digest.
+    let makers = [Maker::new("maker@example.org"), Maker::new("other@example.org")];
     let numbers = (0..EACH).flat_map(|n| (0..DIGESTS).map(move |d| (d, n)));
     let item = |(d, n): (usize, usize)| {
         let digest = image(&format!("image {d}"));
-        let blob = maker.sign(&digest, &format!("registry.local/team/app:{d}-{n}"));
+        let blob = makers[n % 2].sign(&digest, &format!("registry.local/team/app:{d}-{n}"));
         Item { digest, name: format!("{d:016}{n:016}"), blob }
     };
     numbers.map(item).collect()

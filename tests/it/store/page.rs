@@ -28,8 +28,8 @@ fn scene() -> (Store, Maker) {
     let odd = Maker::new("<script>alert(1)</script> <odd@example.org>");
     std::fs::write(dir.join("keys/immkk8s.pgp"), known.public()).unwrap();
     std::fs::write(dir.join("keys/odd.pgp"), odd.public()).unwrap();
-    std::fs::write(dir.join("keys/cosign.pub"), "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")
-        .unwrap();
+    let pem = rcgen::KeyPair::generate().unwrap().public_key_pem();
+    std::fs::write(dir.join("keys/cosign.pub"), pem).unwrap();
     let put = |path: &str, number: usize, blob: &[u8]| {
         let folder = dir.join(format!("sigstore/{path}@sha256={}", image(path).hex()));
         std::fs::create_dir_all(&folder).unwrap();

@@ -91,11 +91,11 @@ fn skopeo_verifies_by_what_is_served_and_writes_beside_the_store() {
     reads.accepts(&registry, &image.tagged(), &fetched, None).succeeded();
     let unsigned = registry.push("alt/unsigned:1");
     reads.accepts(&registry, &unsigned.tagged(), &fetched, None).failed();
-    // A key file that is spoilt is served as it is, and nothing verifies by it.
+    // A key file that is spoilt is served as one without a key, and nothing verifies by it.
     std::fs::write(store.dir.join("keys/group1.pgp"), "aaa\n").unwrap();
     std::thread::sleep(LOOKED_AT);
     let spoilt = store.get("/keys/group1.pgp");
-    assert_eq!((spoilt.status, spoilt.text().as_str()), (200, "aaa\n"));
+    assert_eq!((spoilt.status, spoilt.text().as_str()), (200, "there is no public key in this file\n"));
     std::fs::write(&fetched, spoilt.body).unwrap();
     let refused = reads.accepts(&registry, &image.tagged(), &fetched, None).failed();
     assert!(refused.stderr.contains("No public keys imported"), "{refused}");

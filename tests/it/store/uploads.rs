@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use podseal::domain::digest::Digest;
+
 use super::world::{Maker, Store, USER, authorization, document, extension_path, image, signature_path, users};
 use crate::support::http::Http;
 use crate::support::pki::{Authority, LOCAL};
-use crate::support::process::Process;
+use crate::support::process::{Process, eventually};
 use crate::support::registry::Registry;
 use crate::support::signer::{Gpg, KeySpec, Skopeo};
 use crate::support::store::registries_d;
@@ -138,7 +140,7 @@ fn client_certificates_let_write_and_everybody_reads() {
     assert_eq!(put(&["--cert", &bad_cert, "--key", &bad_key]), "000", "not even a handshake");
     assert_eq!(put(&["--cert", &cert, "--key", &key]), "201");
     assert_eq!(curl(&["--cacert", &ca, "-o", "/dev/null", &url]).0, "200");
-    assert!(store.log().contains("ci-robot"), "{}", store.log());
+    eventually("the log names the writer", || store.log().contains("ci-robot"));
 }
 
 fn skopeo_reads_by_the_lookaside_what_the_extension_api_took() {
@@ -230,9 +232,72 @@ fn skopeo_signs_and_verifies_by_the_extension_api_of_a_front() {
     verify(&stranger).failed();
 }
 
+fn put(store: &Store, digest: &Digest, blob: &[u8]) -> (u16, String) {
+    let body = document(digest, "", blob).replace(&format!("{digest}@\""), "\"").into_bytes();
+    let headers = [("authorization", &*authorization())];
+    let url = format!("{}{}", store.url, extension_path("a", digest));
+    let reply = store.http.send(reqwest::Method::PUT, &url, &headers, body).unwrap();
+    (reply.status, reply.text())
+}
+
+fn keys_that_nobody_knows_are_refused_where_that_is_wanted() {
+    let (known, stranger, digest) = (Maker::new("a@example.org"), Maker::new("b@example.org"), image("a"));
+    let (dir, users) = (scratch::folder("known").join("sigstore"), users());
+    std::fs::create_dir_all(dir.join("keys")).unwrap();
+    std::fs::write(dir.join("keys/a.pgp"), known.public()).unwrap();
+    let store = Store::over(&dir, &["--htpasswd", users.to_str().unwrap(), "--known-keys-only"]);
+    let (status, said) = put(&store, &digest, &stranger.sign(&digest, "registry.local/a:1"));
+    assert!(status == 422 && said.contains("no key of /keys verifies"), "{status} {said}");
+    assert_eq!(put(&store, &digest, &known.sign(&digest, "registry.local/a:1")).0, 201);
+    assert!(!store.log().contains("--known-keys-only"), "{}", store.log());
+    let open = Store::start();
+    eventually("the open store says so", || open.log().contains("signatures of any key are taken"));
+}
+
+fn one_key_takes_sixteen_places_and_none_of_others() {
+    let store = Store::start();
+    let (greedy, other, digest) = (Maker::new("a@example.org"), Maker::new("b@example.org"), image("a"));
+    for tag in 0..16 {
+        assert_eq!(put(&store, &digest, &greedy.sign(&digest, &format!("registry.local/a:{tag}"))).0, 201, "{tag}");
+    }
+    let (status, said) = put(&store, &digest, &greedy.sign(&digest, "registry.local/a:more"));
+    assert!(status == 409 && said.contains("16 signatures of this digest by the same key"), "{status} {said}");
+    assert_eq!(put(&store, &digest, &other.sign(&digest, "registry.local/a:more")).0, 201);
+    assert_eq!(put(&store, &image("b"), &greedy.sign(&image("b"), "registry.local/a:more")).0, 201);
+}
+
+fn what_is_there_is_acknowledged_by_a_full_store() {
+    let (maker, digest, users) = (Maker::new("a@example.org"), image("a"), users());
+    let dir = scratch::folder("full").join("sigstore");
+    let store = Store::over(&dir, &["--htpasswd", users.to_str().unwrap(), "--max-total", "1"]);
+    let blob = maker.sign(&digest, "registry.local/a:1");
+    assert_eq!(put(&store, &digest, &blob).0, 201);
+    assert_eq!(put(&store, &digest, &blob).0, 200);
+    assert_eq!(put(&store, &digest, &maker.sign(&digest, "registry.local/a:2")).0, 507);
+}
+
+fn one_odd_entry_spoils_no_list_and_no_page() {
+    let (store, maker, digest) = (Store::start(), Maker::new("a@example.org"), image("a"));
+    assert_eq!(put(&store, &digest, &maker.sign(&digest, "registry.local/a:1")).0, 201);
+    std::fs::create_dir(store.folder("a", &digest).join("signature-2")).unwrap();
+    assert_eq!(put(&store, &digest, &maker.sign(&digest, "registry.local/a:3")).0, 201);
+    let listed = store.get(&extension_path("a", &digest));
+    let listed: serde_json::Value = serde_json::from_str(&listed.text()).unwrap();
+    assert_eq!(listed["signatures"].as_array().unwrap().len(), 2);
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    let page = store.get("/?repository=a");
+    assert!(page.status == 200 && page.text().contains("not readable</span> signature-2"), "{}", page.text());
+    let statuses = [1, 2, 3, 4].map(|number| store.get(&signature_path("a", &digest, number)).status);
+    assert_eq!(statuses, [200, 500, 200, 404]);
+}
+
 crate::tests! {
     needs [Registry, Gpg, Store];
     the_seeds_curl_writes_and_reads_signatures,
+    keys_that_nobody_knows_are_refused_where_that_is_wanted,
+    one_key_takes_sixteen_places_and_none_of_others,
+    what_is_there_is_acknowledged_by_a_full_store,
+    one_odd_entry_spoils_no_list_and_no_page,
     uploads_to_a_number_never_replace,
     only_good_signatures_of_known_writers_are_kept,
     a_store_without_writers_is_read_only_and_says_so,

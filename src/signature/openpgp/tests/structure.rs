@@ -238,6 +238,29 @@ fn e39_truncations_and_trailing_bytes_never_verify() {
 }
 
 #[test]
+fn e39_data_behind_a_compressed_message_is_refused() {
+    let (_, ring, sig) = alice();
+    for algorithm in [CompressionAlgorithm::Zip, CompressionAlgorithm::Zlib, CompressionAlgorithm::BZip2] {
+        // The same packet in every framing: as the library writes it, and as gpg does, without a length.
+        let new = compress(algorithm, &blob(&sig));
+        let length = usize::from(new[1]);
+        let stream = if length < 192 { &new[2..] } else { &new[3..] };
+        let old = [&[0xA3], stream].concat();
+        for form in [&new, &old] {
+            good(&ring, form);
+            for tail in [&b"x"[..], b"\0", b"junk behind", &blob(&sig), &new] {
+                assert!(matches!(refused(&ring, &[form, tail].concat()), SignatureError::Malformed(_)), "{algorithm}");
+            }
+        }
+        // Behind the stream and inside the packet; and one level deeper.
+        let two = |body: &[u8]| [&[0xA1], &u16::try_from(body.len()).unwrap().to_be_bytes()[..], body].concat();
+        good(&ring, &two(stream));
+        malformed(&ring, &two(&[stream, b"x"].concat()), "data behind the compressed message");
+        malformed(&ring, &compress(CompressionAlgorithm::Zip, &[&old[..], b"x"].concat()), "data behind");
+    }
+}
+
+#[test]
 fn e39_flipped_bits_never_panic_nor_verify_other_content() {
     let (_, ring, sig) = alice();
     let forms = [blob(&sig), compress(CompressionAlgorithm::Zip, &blob(&sig))];
