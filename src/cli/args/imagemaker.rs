@@ -74,8 +74,9 @@ Exit status: 0 revoked, 1 not, 64 wrong usage.";
 
 /// Behind `podseal imagemaker remove --help`.
 const REMOVE_HELP: &str = "\
-Without its key file no signature of the maker verifies in the cluster. While one of its keys is in use it needs --force. The
-entry of the cluster's policy is printed, or taken out with --apply when it is podseal's own.
+Without its key file no signature of the maker verifies in the cluster: Pods that run go on, new ones of its images are
+refused as long as the policy asks for the key. While one of its keys is in use it needs --force. The entry of the cluster's
+policy is printed, or taken out with --apply when it is podseal's own.
 
 Exit status: 0 removed, 1 not, 64 wrong usage.";
 
@@ -287,9 +288,10 @@ pub(in crate::cli) struct RotateArguments {
     pub(in crate::cli) overlap: Period,
     #[command(flatten)]
     pub(in crate::cli) key: KeyArguments,
-    /// File whose first line is the old key's passphrase; without it that of the new one
+    /// File whose first line is an old key's passphrase, if that is not the new one's; for old keys with several
+    /// passphrases it is given several times
     #[arg(long, value_name = "FILE", conflicts_with = "passphrase_agent")]
-    pub(in crate::cli) old_passphrase_file: Option<PathBuf>,
+    pub(in crate::cli) old_passphrase_file: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -322,6 +324,9 @@ pub(in crate::cli) struct RemoveArguments {
     /// Go on although a key of the maker is in use
     #[arg(long)]
     pub(in crate::cli) force: bool,
+    /// Leave the file of its public keys where it is: what they signed goes on verifying
+    #[arg(long)]
+    pub(in crate::cli) keep_key_file: bool,
     #[command(flatten)]
     pub(in crate::cli) entries: EntryArguments,
 }

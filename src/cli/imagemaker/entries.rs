@@ -15,18 +15,19 @@ use crate::cli::{runtime, serve};
 use crate::cluster::describe;
 use crate::cluster::objects::SYNCED_KEY_PREFIX;
 use crate::domain::policy::PolicyId;
+use crate::domain::printable::printable;
 use crate::domain::scope::Scope;
 use crate::signing::makers::Maker;
 
-const KIND: &str = "ClusterRegistrySecurityPolicy";
-const FIELD_MANAGER: &str = "podseal-imagemaker";
+pub(super) const KIND: &str = "ClusterRegistrySecurityPolicy";
+pub(super) const FIELD_MANAGER: &str = "podseal-imagemaker";
 /// The API server has so long for an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often somebody else may have been faster.
-const TRIES: usize = 5;
+pub(super) const TRIES: usize = 5;
 
 /// The entry of a maker: its key file's Secret, which the controller keeps, and nothing else.
-fn entry(maker: &Maker, namespace: &str) -> Map<String, Value> {
+pub(super) fn entry(maker: &Maker, namespace: &str) -> Map<String, Value> {
     let stem = maker.key_file.rsplit_once('.').map_or(maker.key_file.as_str(), |(stem, _)| stem);
     let mut entry = Map::new();
     entry.insert("registry".to_owned(), json!(maker.path));
@@ -41,7 +42,7 @@ fn entry(maker: &Maker, namespace: &str) -> Map<String, Value> {
     entry
 }
 
-fn policy(name: &str, entries: &[Value]) -> Value {
+pub(super) fn policy(name: &str, entries: &[Value]) -> Value {
     json!({
         "apiVersion": format!("{GROUP}/{VERSION}"),
         "kind": KIND,
@@ -71,68 +72,17 @@ pub(super) fn yaml(makers: &[Maker], arguments: &EntryArguments) -> Result<Strin
 /// Puts the entries into the policy of the cluster.
 pub(super) fn apply(makers: &[Maker], arguments: &EntryArguments) -> Result<(), Failure> {
     let entries = checked(makers, arguments)?;
-    let done = runtime()?.block_on(async {
-        match timeout(PATIENCE, apply_entries(&entries, arguments)).await {
-            Ok(done) => done,
-            Err(_) => Err("the API server does not answer".to_owned()),
-        }
-    });
-    done.map_err(|why| Failure::Failed(format!("the policy {} cannot be applied: {why}", arguments.policy_name)))
+    in_time(apply_entries(&entries, arguments))?
+        .map_err(|why| Failure::Failed(format!("the policy {} cannot be applied: {why}", arguments.policy_name)))
 }
 
-/// Takes a maker's entry out of the policy of the cluster, if it is ours.
-pub(super) fn withdraw(maker: &Maker, arguments: &EntryArguments) -> Result<(), Failure> {
-    let entry = entry(maker, &arguments.cluster.own_namespace);
-    let done = runtime()?.block_on(async {
-        match timeout(PATIENCE, withdraw_entry(&entry, arguments)).await {
-            Ok(done) => done,
-            Err(_) => Err("the API server does not answer".to_owned()),
-        }
-    });
-    done.map_err(|why| {
-        Failure::Failed(format!(
-            "the maker is removed, its entry in the policy {} is not: {why}",
-            arguments.policy_name
-        ))
-    })
+/// Runs what asks the API server, and not for ever.
+pub(super) fn in_time(asking: impl Future<Output = Result<(), String>>) -> Result<Result<(), String>, Failure> {
+    let slow = |_| Err("the API server does not answer".to_owned());
+    Ok(runtime()?.block_on(async { timeout(PATIENCE, asking).await.unwrap_or_else(slow) }))
 }
 
-async fn withdraw_entry(ours: &Map<String, Value>, arguments: &EntryArguments) -> Result<(), String> {
-    let (api, name) = (policies(arguments).await?, &arguments.policy_name);
-    let own = scope(&Value::Object(ours.clone()));
-    for _ in 0..TRIES {
-        let live = api.get_opt(name).await.map_err(|e| describe(&e))?;
-        let there = live.as_ref().and_then(|live| live.data.pointer("/spec/registries")).and_then(Value::as_array);
-        let (gone, rest): (Vec<_>, Vec<_>) = there
-            .into_iter()
-            .flatten()
-            .cloned()
-            .partition(|entry| scope(entry) == own && entry.get("gpgKeyRef") == ours.get("gpgKeyRef"));
-        if rest.iter().any(|entry| scope(entry) == own) {
-            complain("note: an entry of somebody else's for the same path is not touched");
-        }
-        if gone.is_empty() {
-            print(&format!("{KIND} {name} has no entry of the maker\n"));
-            return Ok(());
-        }
-        if rest.is_empty() {
-            return Err(format!("it would be empty: kubectl delete crsp {name}"));
-        }
-        let mut object = policy(name, &rest);
-        object["metadata"]["resourceVersion"] = json!(live.and_then(|live| live.metadata.resource_version));
-        match api.patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&object)).await {
-            Ok(_) => {
-                print(&format!("{KIND} {name} changed: the maker's entry is taken out, {} stay\n", rest.len()));
-                return Ok(());
-            }
-            Err(kube::Error::Api(status)) if status.code == 409 => {}
-            Err(error) => return Err(describe(&error)),
-        }
-    }
-    Err("somebody else goes on changing it".to_owned())
-}
-
-async fn policies(arguments: &EntryArguments) -> Result<Api<DynamicObject>, String> {
+pub(super) async fn policies(arguments: &EntryArguments) -> Result<Api<DynamicObject>, String> {
     let config = serve::kube_config_of(&arguments.cluster.connection).await?;
     let client = Client::try_from(config).map_err(|e| format!("the Kubernetes client cannot be set up: {e}"))?;
     let resource = ApiResource::from_gvk_with_plural(
@@ -164,7 +114,9 @@ async fn apply_entries(ours: &[Map<String, Value>], arguments: &EntryArguments) 
                     ours.len(),
                     merged.len()
                 ));
-                notes.iter().for_each(|note| complain(note));
+                for note in &notes {
+                    complain(note);
+                }
                 others(&api, name, ours).await;
                 return Ok(());
             }
@@ -176,7 +128,7 @@ async fn apply_entries(ours: &[Map<String, Value>], arguments: &EntryArguments) 
 }
 
 /// What an entry speaks for: one path can be written in several ways.
-fn scope(entry: &Value) -> Option<Scope> {
+pub(super) fn scope(entry: &Value) -> Option<Scope> {
     entry.get("registry").and_then(Value::as_str).and_then(|text| Scope::parse(text).ok()).map(|(scope, _)| scope)
 }
 
@@ -209,7 +161,9 @@ fn merged(there: &[Value], ours: &[Map<String, Value>]) -> Result<(Vec<Value>, V
 
 /// What somebody changed in an entry of ours by hand: what stays, and what is put back.
 fn changes(path: &str, found: &Map<String, Value>, ours: &Map<String, Value>) -> Vec<String> {
-    let shown = |(field, value): (&String, &Value)| format!("{field}: {value}").chars().take(200).collect::<String>();
+    let shown = |(field, value): (&String, &Value)| {
+        printable(&format!("{field}: {value}")).chars().take(200).collect::<String>()
+    };
     let more: Vec<_> = found.iter().filter(|(field, _)| !ours.contains_key(*field)).map(shown).collect();
     let other: Vec<_> = ours
         .iter()
@@ -228,17 +182,27 @@ fn changes(path: &str, found: &Map<String, Value>, ours: &Map<String, Value>) ->
 
 /// Other policies that speak for the same paths: whoever is surprised by a denial looks there.
 async fn others(api: &Api<DynamicObject>, name: &str, ours: &[Map<String, Value>]) {
-    let Ok(list) = api.list(&ListParams::default().limit(500)).await else { return };
-    for policy in list.items.iter().filter(|policy| policy.metadata.name.as_deref() != Some(name)) {
+    let own: Vec<_> = ours.iter().filter_map(|entry| scope(&Value::Object(entry.clone()))).collect();
+    let same = |entry: &Value| scope(entry).is_some_and(|scope| own.contains(&scope));
+    for (other, registry) in found(api, same).await.into_iter().filter(|(other, _)| other != name) {
+        complain(&format!("note: the policy {other} speaks for {registry}, too: both must pass"));
+    }
+}
+
+/// The entries of cluster policies which are wanted, each with its policy's name and its path.
+pub(super) async fn found(api: &Api<DynamicObject>, wanted: impl Fn(&Value) -> bool) -> Vec<(String, String)> {
+    // Only said: without the right to list there is nothing to say.
+    let Ok(list) = api.list(&ListParams::default().limit(500)).await else { return Vec::new() };
+    let mut found = Vec::new();
+    for policy in &list.items {
+        let other = policy.metadata.name.as_deref().unwrap_or_default();
         let entries = policy.data.pointer("/spec/registries").and_then(Value::as_array).into_iter().flatten();
-        for (found, registry) in entries.filter_map(|entry| scope(entry).zip(entry.get("registry"))) {
-            if ours.iter().any(|entry| scope(&Value::Object(entry.clone())).as_ref() == Some(&found)) {
-                let other = policy.metadata.name.as_deref().unwrap_or_default();
-                let registry = registry.as_str().unwrap_or_default();
-                complain(&format!("note: the policy {other} speaks for {registry}, too: both must pass"));
-            }
+        for registry in entries.filter(|entry| wanted(entry)).filter_map(|entry| entry.get("registry")) {
+            let registry = printable(registry.as_str().unwrap_or_default()).into_owned();
+            found.push((other.to_owned(), registry));
         }
     }
+    found
 }
 
 #[cfg(test)]

@@ -4,12 +4,19 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use super::prompt::Terminal;
-use super::{Failure, gnupg_of, of_key, usable_home};
+use super::{Failure, check_home, gnupg_of, of_key, usable_home};
 use crate::cli::args::imagemaker::{PasswdArguments, RevocationReason, RevokeArguments};
 use crate::cli::output::{complain, print};
 use crate::signature::openpgp::KeyInfo;
 use crate::signing::gnupg::{Gnupg, Passphrase, Reason, Secret};
 use crate::signing::makers::{Maker, MakerKey, Makers, State, armored, date};
+
+/// When a revocation counts; the figures are those of docs/keys.md, and a test takes the time.
+const DELAY: &str = "\
+every webhook replica refuses what it signed about a second after the file has changed in the controller's mount, within ten \
+seconds where the file system tells nobody of changes (NFS); podseal keys shows it
+nodes refuse it once they have the file
+";
 
 fn active(maker: &Maker) -> Result<MakerKey, Failure> {
     maker.active().cloned().ok_or_else(|| {
@@ -36,10 +43,9 @@ pub(super) fn passwd(arguments: &PasswdArguments) -> Result<ExitCode, Failure> {
             None => terminal("--new-passphrase-file")?.new_secret(&maker.name)?,
         };
         gnupg.change_passphrase(&key, &old, &new).map_err(|error| {
-            let wrong = error.to_string().contains("Bad passphrase");
-            let way =
-                format!("; this is the present passphrase of {}'s key {key}: give it by --passphrase-file", maker.name);
-            Failure::Failed(error.to_string() + if wrong { &way } else { "" })
+            let way = "give that by --passphrase-file";
+            let wrong = format!("; wrong is the present passphrase of {}'s key {key}: {way}", maker.name);
+            Failure::Failed(error.to_string() + if error.is_wrong_passphrase() { &wrong } else { "" })
         })?;
     }
     print(&format!("the key {key} of {} has another passphrase\n", maker.name));
@@ -81,33 +87,12 @@ pub(super) fn revoke(arguments: &RevokeArguments) -> Result<ExitCode, Failure> {
     let held = makers.certificates(&maker, SystemTime::now()).unwrap_or_default();
     let fingerprint = which(&maker, &held, arguments.fingerprint.as_deref())?;
     let gnupg = gnupg_of(&maker);
-    let reason = match arguments.reason {
-        RevocationReason::Unspecified => Reason::Unspecified,
-        RevocationReason::Compromised => Reason::Compromised,
-        RevocationReason::Superseded => Reason::Superseded,
-        RevocationReason::Retired => Reason::Retired,
-    };
-    if let Some(home) = gnupg.home.as_ref().filter(|home| !home.is_dir()) {
-        return Err(Failure::Failed(format!(
-            "the GnuPG home {} of the maker {} is not there: bring it back; if it is lost, podseal imagemaker remove {} \
-             --force withdraws all keys of the maker",
-            home.display(),
-            maker.name,
-            maker.name
-        )));
-    }
-    let listed = gnupg.secret_key(&fingerprint).ok();
-    let done = listed.as_ref().is_some_and(|key| key.validity == 'r');
-    let there = listed.is_some_and(|key| key.has_secret);
-    let passphrase =
-        if there && !done { of_key(&gnupg, &fingerprint, &arguments.passphrase)? } else { Passphrase::Agent };
-    if !there && !done {
-        complain("the secret key is not at hand: the revocation that gpg laid by is used, which states no reason");
-    }
-    // One that was revoked in its home by gpg only has to be published.
-    if !done {
-        gnupg.revoke(&fingerprint, reason, &arguments.note, &passphrase)?;
-    }
+    let lost = format!(
+        "if it is lost: podseal imagemaker remove {} --force takes all keys of the maker out of the key directory",
+        maker.name
+    );
+    check_home(&maker, &gnupg, &lost)?;
+    revoke_in_home(arguments, &gnupg, &fingerprint)?;
     for key in maker.keys.iter_mut().filter(|key| key.fingerprint == fingerprint) {
         (key.state, key.until) = (State::Revoked, None);
     }
@@ -121,10 +106,7 @@ pub(super) fn revoke(arguments: &RevokeArguments) -> Result<ExitCode, Failure> {
         )));
     }
     print(&format!("key {fingerprint} of {} is revoked in {}\n", maker.name, published(&makers, &maker)));
-    print(
-        "webhooks refuse what it signed once the controller has seen the file, about a second after it is in its mount; \
-         podseal keys shows it\nnodes refuse it once they have the file\n",
-    );
+    print(DELAY);
     if maker.active().is_none() {
         print(&format!(
             "{0} has no key now, and no image of {1} verifies: podseal imagemaker rotate {0} --overlap 1d makes one\n",
@@ -132,6 +114,28 @@ pub(super) fn revoke(arguments: &RevokeArguments) -> Result<ExitCode, Failure> {
         ));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// One that was revoked there already, by gpg or by a run that was broken off, only has to be published.
+fn revoke_in_home(arguments: &RevokeArguments, gnupg: &Gnupg, fingerprint: &str) -> Result<(), Failure> {
+    let reason = match arguments.reason {
+        RevocationReason::Unspecified => Reason::Unspecified,
+        RevocationReason::Compromised => Reason::Compromised,
+        RevocationReason::Superseded => Reason::Superseded,
+        RevocationReason::Retired => Reason::Retired,
+    };
+    let passphrase = match gnupg.secret_key(fingerprint) {
+        Ok(key) if key.validity == 'r' => {
+            complain(&format!("note: key {fingerprint} is revoked in {} already: that is published", gnupg.place()));
+            return Ok(());
+        }
+        Ok(key) if key.has_secret => of_key(gnupg, fingerprint, &arguments.passphrase)?,
+        _ => {
+            complain("the secret key is not at hand: the revocation that gpg laid by is used, which states no reason");
+            Passphrase::Agent
+        }
+    };
+    Ok(gnupg.revoke(fingerprint, reason, &arguments.note, &passphrase)?)
 }
 
 /// The key that is meant: the one that is named, or the only one that is not revoked.

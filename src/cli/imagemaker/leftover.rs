@@ -1,9 +1,12 @@
-//! Keys that a rotation left behind when it was broken off (`kill -9`, a power failure).
+//! Keys that a command left behind when it was broken off (`kill -9`, a power failure).
 
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::choice::PlannedKey;
-use crate::signing::gnupg::{Algorithm, Gnupg, Passphrase, SecretKey};
+use crate::signing::gnupg::{Algorithm, Gnupg, Passphrase, Secret, SecretKey};
 use crate::signing::makers::{Maker, Makers};
 
 /// gpg counts a lifetime from when it began, podseal's own second may be another.
@@ -20,8 +23,10 @@ pub(super) fn unpublished(makers: &Makers, maker: &Maker, now: SystemTime) -> Op
 /// The keys of the home that say that they are this maker's and are neither recorded nor in a key file, the oldest first.
 /// What cannot be found out is not there: nothing is refused because of them.
 pub(super) fn unrecorded(makers: &Makers, maker: &Maker, gnupg: &Gnupg) -> Vec<SecretKey> {
-    // gpg would make a home that is not there.
-    if gnupg.home.as_ref().is_some_and(|home| !home.is_dir()) {
+    // gpg would make a home that is not there, and leave root's files in that of somebody else.
+    let owner = |path: &Path| std::fs::metadata(path).ok().filter(Metadata::is_dir).map(|about| about.uid());
+    let home = gnupg.folder().and_then(|home| owner(&home));
+    if home.is_none() || home != owner(Path::new("/proc/self")) {
         return Vec::new();
     }
     let Ok(keys) = gnupg.secret_keys() else { return Vec::new() };
@@ -67,21 +72,24 @@ pub(super) fn fits(key: &SecretKey, planned: &PlannedKey, gnupg: &Gnupg) -> bool
     if (key.algorithm, key.subkeys.len()) != (number, subkeys) || !sized || !lasts {
         return false;
     }
-    let protected = match passphrase {
-        Passphrase::Prompted(secret) if secret.is(&crate::signing::gnupg::Secret::none()) => false,
-        _ => true,
-    };
+    let protected = !matches!(passphrase, Passphrase::Prompted(secret) if secret.is(&Secret::none()));
     gnupg.is_protected(&key.fingerprint).is_ok_and(|is| is == protected)
         && gnupg.sign(&key.fingerprint, b"podseal", passphrase).is_ok()
 }
 
 /// What is said of one that is not used.
 pub(super) fn note(maker: &Maker, fingerprint: &str, gnupg: &Gnupg) -> String {
-    let home = gnupg.home.as_ref().map(|home| format!("--homedir {} ", home.display())).unwrap_or_default();
     format!(
-        "note: {} holds key {fingerprint} for {}, which is neither recorded nor published, perhaps of a rotation that was \
-         broken off; to delete it: gpg {home}--delete-secret-and-public-key {fingerprint}",
+        "note: {} holds key {fingerprint} for {}, which is neither recorded nor published, perhaps because it was broken off; \
+         the same command again goes on with it; to delete it: {}",
         gnupg.place(),
-        maker.name
+        maker.name,
+        deletion(gnupg, fingerprint)
     )
+}
+
+/// The command that deletes a key for good.
+pub(super) fn deletion(gnupg: &Gnupg, fingerprint: &str) -> String {
+    let home = gnupg.home.as_ref().map(|home| format!("--homedir {} ", home.display())).unwrap_or_default();
+    format!("gpg {home}--delete-secret-and-public-key {fingerprint}")
 }

@@ -33,6 +33,8 @@ pub(super) fn run(arguments: &ListArguments) -> Result<ExitCode, Failure> {
         };
         let rows: Vec<_> = maker.keys.iter().map(|key| row(key, &held)).collect();
         all.push((maker, rows, problem));
+    }
+    for maker in makers.list().iter().chain(makers.begun()) {
         let gnupg = gnupg_of(maker);
         for key in leftover::unrecorded(&makers, maker, &gnupg) {
             complain(&leftover::note(maker, &key.fingerprint, &gnupg));

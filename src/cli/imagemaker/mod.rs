@@ -15,10 +15,12 @@ mod keys;
 mod leftover;
 mod list;
 mod nodes;
+mod obtain;
 mod plan;
 pub(super) mod prompt;
 mod remove;
 mod rotate;
+mod withdraw;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -89,17 +91,22 @@ fn gnupg_of(maker: &Maker) -> Gnupg {
     Gnupg::new(maker.gnupg_home.clone())
 }
 
-/// The same when secret keys are needed: the home must be there, and the key in it not revoked behind the registry's back.
-fn usable_home(maker: &Maker, gnupg: &Gnupg) -> Result<(), Failure> {
-    if let Some(home) = gnupg.home.as_ref().filter(|home| !home.is_dir()) {
-        return Err(Failure::Failed(format!(
-            "the GnuPG home {} of the maker {} is not there: bring it back, or say where it is now with podseal imagemaker \
-             rotate {} --gnupg-home DIR",
+/// The home must be there: gpg would make an empty one.
+fn check_home(maker: &Maker, gnupg: &Gnupg, otherwise: &str) -> Result<(), Failure> {
+    match gnupg.home.as_ref().filter(|home| !home.is_dir()) {
+        None => Ok(()),
+        Some(home) => Err(Failure::Failed(format!(
+            "the GnuPG home {} of the maker {} is not there: bring it back; {otherwise}",
             home.display(),
-            maker.name,
             maker.name
-        )));
+        ))),
     }
+}
+
+/// The home must be there, and the key in it not revoked behind the registry's back.
+fn usable_home(maker: &Maker, gnupg: &Gnupg) -> Result<(), Failure> {
+    let moved = format!("if it is elsewhere now: podseal imagemaker rotate {} --gnupg-home DIR", maker.name);
+    check_home(maker, gnupg, &moved)?;
     let Some(active) = maker.active() else { return Ok(()) };
     if gnupg.secret_key(&active.fingerprint).is_ok_and(|key| key.validity == 'r') {
         return Err(Failure::Failed(format!(

@@ -79,6 +79,9 @@ fn maker(
         let key = PlannedKey::Existing(choice::existing(&arguments.key, terminal)?);
         let (full_name, note) = (arguments.full_name.clone(), arguments.note.clone());
         let (full_name, note) = (full_name.unwrap_or_default(), note.unwrap_or_default());
+        for (flag, text) in [("Full name", &full_name), ("Note", &note)] {
+            check_text(text).map_err(|why| Failure::Usage(format!("{flag}: {why}")))?;
+        }
         return Ok(Plan { name, path, full_name, email: arguments.email.clone(), note, key });
     }
     let (bits, lifetime) = choice::size_and_lifetime(&arguments.key, kind, terminal.as_deref_mut(), now)?;

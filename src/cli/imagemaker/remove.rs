@@ -1,11 +1,12 @@
 //! `podseal imagemaker remove`.
 
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use super::{Failure, entries, gnupg_of};
+use super::{Failure, entries, gnupg_of, leftover, withdraw};
 use crate::cli::args::imagemaker::RemoveArguments;
 use crate::cli::output::print;
-use crate::signing::makers::{Makers, State};
+use crate::signing::makers::{Maker, Makers, State};
 
 pub(super) fn run(arguments: &RemoveArguments) -> Result<ExitCode, Failure> {
     let mut makers = Makers::open(&arguments.host.dir)?;
@@ -20,27 +21,49 @@ pub(super) fn run(arguments: &RemoveArguments) -> Result<ExitCode, Failure> {
             in_use.join(", ")
         )));
     }
-    makers.remove(&maker.name)?;
-    print(&format!("the maker {} and its key file {} are removed\n", maker.name, maker.key_file));
-    print(&format!("its secret keys stay in {}, untouched\n", gnupg_of(&maker).place()));
-    let others = makers.key_files().is_ok_and(|files| !files.is_empty());
-    print(&if others {
-        format!("the controller deletes the Secret of {} when it finds the file gone\n", maker.key_file)
-    } else {
-        // An empty directory looks like one that is not mounted.
-        format!(
-            "it was the last key file, and the controller takes no last one away by itself: podseal keys remove {}\n",
-            maker.key_file
-        )
-    });
+    makers.remove(&maker.name, arguments.keep_key_file)?;
+    print(&said(&makers, &maker, arguments.keep_key_file));
     if arguments.entries.apply {
-        entries::withdraw(&maker, &arguments.entries)?;
-    } else {
-        print(&format!(
-            "take this out of the ClusterRegistrySecurityPolicy {} when no image of {} is to run by it any more:\n",
-            arguments.entries.policy_name, maker.path
-        ));
-        print(&entries::yaml(&[maker], &arguments.entries)?);
+        withdraw::withdraw(&maker, &arguments.entries)?;
+        return Ok(ExitCode::SUCCESS);
     }
+    print(&format!(
+        "as far as it is known here, one entry names the key file; take it out of the ClusterRegistrySecurityPolicy {} when no \
+         image of {} is to run by it any more (kubectl edit crsp {0}), and write the nodes' files anew:\n",
+        arguments.entries.policy_name, maker.path
+    ));
+    print(&entries::yaml(&[maker], &arguments.entries)?);
     Ok(ExitCode::SUCCESS)
+}
+
+/// What became of the file, of the secret keys, and of what they signed.
+fn said(makers: &Makers, maker: &Maker, kept: bool) -> String {
+    let (name, file, path) = (&maker.name, makers.key_file(&maker.key_file).display().to_string(), &maker.path);
+    let others = makers.has_key_files();
+    let mut text = if kept {
+        format!(
+            "the maker {name} is removed, its key file {file} stays\n\
+             images that it signed verify as before: revoked and expired keys refuse theirs, the others go on\n"
+        )
+    } else {
+        let way = if others {
+            "the controller deletes its Secret when it finds the file gone".to_owned()
+        } else {
+            // An empty directory looks like one that is not mounted.
+            format!(
+                "it was the last key file, and the controller takes no last one away by itself: podseal keys remove {}",
+                maker.key_file
+            )
+        };
+        format!(
+            "the maker {name} and its key file {file} are removed\n{way}\n\
+             then no image of {path} that it signed is admitted while a policy asks for its key; Pods that run go on\n"
+        )
+    };
+    let gnupg = gnupg_of(maker);
+    for key in &maker.keys {
+        let delete = leftover::deletion(&gnupg, &key.fingerprint);
+        let _ = writeln!(text, "its secret key stays in {}; to delete it for good: {delete}", gnupg.place());
+    }
+    text
 }

@@ -1,21 +1,22 @@
 //! `podseal imagemaker rotate`: a new key beside those that a maker has, which end by themselves.
 
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::choice::PlannedKey;
-use super::create::{Holder, Obtained, examine, home, obtain};
+use super::create::home;
 use super::keys::{assemble, published};
-use super::{Failure, choice, file_passphrase, gnupg_of, leftover, of_key, usable_home};
+use super::obtain::{Obtained, examine, obtain};
+use super::{Failure, choice, file_passphrase, given, gnupg_of, leftover, of_key, usable_home};
 use crate::cli::args::imagemaker::{PassphraseArguments, RotateArguments};
 use crate::cli::output::{complain, print};
-use crate::signing::gnupg::{Gnupg, Passphrase};
+use crate::signing::gnupg::{Gnupg, GnupgError, Passphrase};
 use crate::signing::makers::{Maker, MakerKey, Makers, Period, State, certificates, date};
 
-/// A key that goes on for longer than it may, and how it is unlocked.
+/// A key that goes on for longer than it may, and what may unlock it, never nothing.
 struct Old {
     fingerprint: String,
-    passphrase: Passphrase,
+    passphrases: Vec<Passphrase>,
 }
 
 pub(super) fn run(arguments: &RotateArguments) -> Result<ExitCode, Failure> {
@@ -52,7 +53,7 @@ pub(super) fn run(arguments: &RotateArguments) -> Result<ExitCode, Failure> {
         complain("the key file is as it was; the old key's own expiry may be set in its home already");
         key.take_back(&gnupg);
     })?;
-    report(&makers, &maker, &key, end)
+    report(&makers, &maker, &key)
 }
 
 fn new_home(arguments: &RotateArguments, maker: &Maker) -> Result<Option<std::path::PathBuf>, Failure> {
@@ -87,10 +88,26 @@ fn lasting(
 ) -> Result<Vec<Old>, Failure> {
     let mut lasting = Vec::new();
     for key in maker.keys.iter().filter(|key| key.state != State::Revoked && Some(key.fingerprint.as_str()) != new) {
-        if expiry(makers, maker, gnupg, &key.fingerprint).is_none_or(|own| own > end) {
-            let passphrase = old_passphrase(arguments, gnupg, &key.fingerprint)?;
-            lasting.push(Old { fingerprint: key.fingerprint.clone(), passphrase });
+        let fingerprint = &key.fingerprint;
+        let own = expiry(makers, maker, gnupg, fingerprint);
+        if own.is_some_and(|own| own <= end) {
+            continue;
         }
+        // Who has taken an old secret key away has an end for it already, only a later one.
+        if let (State::Retiring, Some(own)) = (key.state, own)
+            && !gnupg.secret_key(fingerprint).is_ok_and(|key| key.has_secret)
+        {
+            complain(&format!(
+                "note: the secret part of key {fingerprint} is not in {}: it verifies until {} as before; podseal \
+                 imagemaker revoke {} --fingerprint {fingerprint} ends it at once",
+                gnupg.place(),
+                date(own),
+                maker.name
+            ));
+            continue;
+        }
+        let passphrases = old_passphrases(arguments, gnupg, fingerprint)?;
+        lasting.push(Old { fingerprint: fingerprint.clone(), passphrases });
     }
     Ok(lasting)
 }
@@ -124,75 +141,84 @@ fn new_key(planned: &PlannedKey, gnupg: &Gnupg, makers: &Makers, maker: &Maker) 
     }
     match taken {
         Some(fingerprint) => finish(&fingerprint, gnupg, makers, maker),
-        None => {
-            let holder = Holder { name: &maker.full_name, note: &maker.note, email: &maker.email };
-            obtain(planned, &holder, &maker.name, gnupg, makers)
-        }
+        None => obtain(planned, maker, gnupg, makers),
     }
 }
 
-fn old_passphrase(arguments: &RotateArguments, gnupg: &Gnupg, key: &str) -> Result<Passphrase, Failure> {
-    if let Some(file) = &arguments.old_passphrase_file {
-        return file_passphrase(file);
-    }
-    if arguments.key.no_passphrase {
+/// Keys of several rotations may have a passphrase each: those of the files are tried, and the new key's.
+fn old_passphrases(arguments: &RotateArguments, gnupg: &Gnupg, key: &str) -> Result<Vec<Passphrase>, Failure> {
+    if arguments.old_passphrase_file.is_empty() {
         let none = PassphraseArguments { passphrase_file: None, passphrase_agent: false };
-        return of_key(gnupg, key, &none);
+        let flags = if arguments.key.no_passphrase { &none } else { &arguments.key.passphrase };
+        return Ok(vec![of_key(gnupg, key, flags)?]);
     }
-    of_key(gnupg, key, &arguments.key.passphrase)
+    let files = arguments.old_passphrase_file.iter().map(|file| file_passphrase(file));
+    files.chain(given(&arguments.key.passphrase).transpose()).collect()
 }
 
 /// Lets the old keys end themselves: their own self-signatures say when, so that nothing needs to be done then.
 fn retire(maker: &Maker, old: &[Old], gnupg: &Gnupg, end: SystemTime) -> Result<(), Failure> {
-    for Old { fingerprint, passphrase } in old {
-        gnupg.expire(fingerprint, end, passphrase).map_err(|error| {
-            let why = error.to_string();
-            let way = if why.contains("Bad passphrase") {
+    for Old { fingerprint, passphrases } in old {
+        let mut tried = passphrases.iter().map(|passphrase| gnupg.expire(fingerprint, end, passphrase));
+        let wrong = |done: &Result<(), GnupgError>| done.as_ref().is_err_and(GnupgError::is_wrong_passphrase);
+        let mut done = tried.next().unwrap_or(Ok(()));
+        while wrong(&done) {
+            let Some(next) = tried.next() else { break };
+            done = next;
+        }
+        done.map_err(|error| {
+            let way = if error.is_wrong_passphrase() {
                 format!(
-                    "; this is the passphrase of {}'s old key {fingerprint}: give it by --old-passphrase-file",
+                    "wrong is the passphrase of {}'s old key {fingerprint}: give that by --old-passphrase-file",
                     maker.name
                 )
             } else {
-                format!("; if the secret part of {fingerprint} is lost: podseal imagemaker revoke {}", maker.name)
+                format!(
+                    "if the secret part of {fingerprint} is lost: podseal imagemaker revoke {} --fingerprint {fingerprint}",
+                    maker.name
+                )
             };
-            Failure::Failed(why + &way)
+            Failure::Failed(format!("{error}; {way}"))
         })?;
     }
     Ok(())
 }
 
-/// Every key but the new one is retiring, until its own end or that of the overlap, whichever comes first.
+/// Every key but the new one is retiring, until the end that it has now.
 fn record(maker: &mut Maker, makers: &Makers, new: &str, gnupg: &Gnupg, end: SystemTime) {
     let before = maker.clone();
     for key in maker.keys.iter_mut().filter(|key| key.state != State::Revoked && key.fingerprint != new) {
         let own = expiry(makers, &before, gnupg, &key.fingerprint).unwrap_or(end);
-        (key.state, key.until) = (State::Retiring, Some(date(own.min(end))));
+        (key.state, key.until) = (State::Retiring, Some(date(own)));
     }
     if before.keys.iter().all(|key| key.fingerprint != new) {
         maker.keys.push(MakerKey::active(new, SystemTime::now()));
     }
 }
 
-fn report(makers: &Makers, maker: &Maker, new: &Obtained, end: SystemTime) -> Result<ExitCode, Failure> {
+fn report(makers: &Makers, maker: &Maker, new: &Obtained) -> Result<ExitCode, Failure> {
+    let now = SystemTime::now();
     // What counts is what readers of the file see.
-    let held = makers.certificates(maker, SystemTime::now())?;
-    let lasting = held.iter().find(|key| {
-        key.unusable.is_none()
-            && key.fingerprint != new.info.fingerprint
-            && key.expires.is_none_or(|own| own > end + Duration::from_secs(60))
-    });
-    if let Some(key) = lasting {
-        return Err(Failure::Failed(format!(
+    let held = makers.certificates(maker, now)?;
+    print(&format!("{} signs with key {} from now on\n", maker.name, new.info.fingerprint));
+    let mut lasting = None;
+    for key in maker.keys.iter().filter(|key| key.state == State::Retiring) {
+        let until = key.until.as_deref().unwrap_or_default();
+        match held.iter().find(|held| held.fingerprint == key.fingerprint && held.unusable.is_none()) {
+            Some(held) if held.expires.map(date).as_deref() == Some(until) => {
+                print(&format!("key {} verifies until {until}: sign its images anew until then\n", key.fingerprint));
+            }
+            Some(_) => lasting = Some(key),
+            None => print(&format!("key {} verifies nothing any more\n", key.fingerprint)),
+        }
+    }
+    match lasting {
+        None => Ok(ExitCode::SUCCESS),
+        Some(key) => Err(Failure::Failed(format!(
             "key {} in {} does not end by {}: set its expiry with gpg, or revoke it",
             key.fingerprint,
             published(makers, maker),
-            date(end)
-        )));
+            key.until.as_deref().unwrap_or_default()
+        ))),
     }
-    print(&format!("{} signs with key {} from now on\n", maker.name, new.info.fingerprint));
-    for key in maker.keys.iter().filter(|key| key.state == State::Retiring) {
-        let until = key.until.as_deref().unwrap_or_default();
-        print(&format!("key {} verifies until {until}: sign its images anew until then\n", key.fingerprint));
-    }
-    Ok(ExitCode::SUCCESS)
 }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::record::Maker;
 use crate::cluster::objects::is_subdomain;
+use crate::domain::printable::printable;
 use crate::domain::scope::{HostPattern, Scope};
 
 /// Longest name of a key file, as the controller takes it (a label's value).
@@ -48,8 +49,11 @@ pub(super) fn check(makers: &[Maker]) -> Result<(), String> {
     for (place, maker) in (1..).zip(makers) {
         let wrong = |(field, why): (&str, String)| format!("maker {place}, {field}: {}", printable(&why));
         check_maker(maker).map_err(wrong)?;
-        let keys = maker.keys.iter().map(|key| ("keys", key.fingerprint.clone()));
-        for (field, value) in [("name", maker.name.clone()), ("path", maker.path.clone())].into_iter().chain(keys) {
+        let keys = maker.keys.iter().map(|key| ("keys.fingerprint", key.fingerprint.clone()));
+        // An address says which key is meant; a key may have none.
+        let email = Some(("email", maker.email.to_ascii_lowercase())).filter(|(_, email)| !email.is_empty());
+        let own = [("name", maker.name.clone()), ("path", maker.path.clone())];
+        for (field, value) in own.into_iter().chain(email).chain(keys) {
             if !seen.insert((field, value.clone())) {
                 return Err(wrong((field, format!("{value} is there twice"))));
             }
@@ -58,8 +62,15 @@ pub(super) fn check(makers: &[Maker]) -> Result<(), String> {
     Ok(())
 }
 
+/// The same for makers whose key was only begun: another of that name may be there by now.
+pub(super) fn check_begun(makers: &[Maker]) -> Result<(), String> {
+    makers
+        .iter()
+        .try_for_each(|maker| check_maker(maker).map_err(|(field, why)| format!("begun, {field}: {}", printable(&why))))
+}
+
 fn check_maker(maker: &Maker) -> Result<(), (&'static str, String)> {
-    let ended = |text: &str| text.parse::<jiff::Timestamp>().is_ok();
+    let is_time = |text: &str| text.parse::<jiff::Timestamp>().is_ok();
     if !is_subdomain(&maker.name) || maker.name.len() + ".pgp".len() > MAX_FILE {
         return Err(("name", format!("{:?} cannot be a maker's name", maker.name)));
     }
@@ -88,17 +99,12 @@ fn check_maker(maker: &Maker) -> Result<(), (&'static str, String)> {
         if !matches!(key.fingerprint.len(), 40 | 64) || !key.fingerprint.bytes().all(upper) {
             return Err(("keys.fingerprint", format!("{:?}: expected 40 or 64 digits, upper case", key.fingerprint)));
         }
-        if !ended(&key.created) {
+        if !is_time(&key.created) {
             return Err(("keys.created", format!("{:?} is no time (RFC 3339)", key.created)));
         }
-        if let Some(until) = key.until.as_deref().filter(|until| !ended(until)) {
+        if let Some(until) = key.until.as_deref().filter(|until| !is_time(until)) {
             return Err(("keys.until", format!("{until:?} is no time (RFC 3339)")));
         }
     }
     Ok(())
-}
-
-/// For a terminal, whatever somebody wrote.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect()
 }

@@ -7,28 +7,42 @@ use super::{MAX_KEY_FILE, Makers, certificates, files, read_bounded};
 use crate::signature::openpgp::Keyring;
 
 /// Endings of `OpenPGP` key files, as the controller takes them.
-const ENDINGS: [&str; 3] = ["pgp", "asc", "gpg"];
+const OPENPGP: [&str; 3] = ["pgp", "asc", "gpg"];
+/// Of cosign's.
+const COSIGN: &str = "pub";
 /// Most files of the directory, as its readers have it.
 const MAX_FILES: usize = 500;
 
 impl Makers {
+    /// Whether the directory holds a key file of any kind; if it cannot be read, it may.
+    pub fn has_key_files(&self) -> bool {
+        self.named(&[&OPENPGP[..], &[COSIGN]].concat()).map_or(true, |names| !names.is_empty())
+    }
+
     /// The `OpenPGP` key files of the directory, by name. The error says which one cannot be read.
     pub fn key_files(&self) -> Result<Vec<(String, Vec<u8>)>, String> {
         let folder = self.directory.join(files::KEYS);
-        let named = |error: std::io::Error| format!("{}: {error}", folder.display());
-        let mut names = BTreeSet::new();
-        for entry in std::fs::read_dir(&folder).map_err(named)? {
-            let name = entry.map_err(named)?.file_name().to_string_lossy().into_owned();
-            let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
-            if !name.starts_with('.') && ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str())) {
-                names.insert(name);
-            }
-        }
-        if names.len() > MAX_FILES {
-            return Err(format!("{}: more than {MAX_FILES} key files", folder.display()));
-        }
+        let names = self.named(&OPENPGP)?;
         let read = |name: String| read_bounded(&folder.join(&name), MAX_KEY_FILE).map(|bytes| (name, bytes));
         names.into_iter().map(read).collect()
+    }
+
+    /// The files of the directory with these endings.
+    fn named(&self, endings: &[&str]) -> Result<BTreeSet<String>, String> {
+        let folder = self.directory.join(files::KEYS);
+        let broken = |error: std::io::Error| format!("{}: {error}", folder.display());
+        let mut found = BTreeSet::new();
+        for entry in std::fs::read_dir(&folder).map_err(broken)? {
+            let name = entry.map_err(broken)?.file_name().to_string_lossy().into_owned();
+            let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
+            if !name.starts_with('.') && ending.is_some_and(|ending| endings.contains(&ending.as_str())) {
+                found.insert(name);
+            }
+        }
+        if found.len() > MAX_FILES {
+            return Err(format!("{}: more than {MAX_FILES} key files", folder.display()));
+        }
+        Ok(found)
     }
 
     /// The fingerprints of all keys in it; a file that cannot be read adds none.
