@@ -2,6 +2,7 @@
 
 pub mod cluster;
 mod later;
+mod leaving;
 mod making;
 pub mod nodes;
 mod refused;
@@ -15,6 +16,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         making::trials(),
         refused::trials(),
         later::trials(),
+        leaving::trials(),
         rotation::trials(),
         sharing::trials(),
         terminal::trials(),
