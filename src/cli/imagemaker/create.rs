@@ -149,7 +149,7 @@ fn maker(plan: &Plan, arguments: &CreateArguments, gnupg: &Gnupg) -> Maker {
 fn resumable(plan: &Plan, maker: &Maker, registry: &Makers, gnupg: &Gnupg) -> Option<String> {
     let same = |begun: &&Maker| begun.name == maker.name && begun.gnupg_home == maker.gnupg_home;
     registry.begun().iter().find(same)?;
-    let left = leftover::unrecorded(registry, maker, gnupg);
+    let left = leftover::unrecorded(registry, maker, &leftover::secret_keys(gnupg));
     left.into_iter().rfind(|key| leftover::fits(key, &plan.key, gnupg)).map(|key| key.fingerprint)
 }
 
@@ -171,7 +171,7 @@ fn key(plan: &Plan, maker: &Maker, registry: &mut Makers, gnupg: &Gnupg) -> Resu
 
 /// Nothing of this maker is in its home: it was never begun.
 fn forget(registry: &mut Makers, maker: &Maker, gnupg: &Gnupg) {
-    if leftover::unrecorded(registry, maker, gnupg).is_empty() {
+    if leftover::unrecorded(registry, maker, &leftover::secret_keys(gnupg)).is_empty() {
         // What stays recorded has no key that could be found.
         let _ = registry.give_up(&maker.name);
     }

@@ -148,6 +148,12 @@ fn merged(there: &[Value], ours: &[Map<String, Value>]) -> Result<(Vec<Value>, V
                  the same path is not touched: remove it, or give another --policy-name (both must pass then)"
             ));
         }
+        let several = list.iter().filter(same).count();
+        if several > 1 {
+            notes.push(format!(
+                "note: {several} entries for {path} ask for the same key; one is enough, and the others stay: take them out"
+            ));
+        }
         match list.iter_mut().find(|other| own.is_some() && scope(other) == own) {
             Some(Value::Object(other)) => {
                 notes.extend(changes(path, other, entry));
@@ -246,7 +252,12 @@ mod tests {
         // Ours in another spelling is ours, and is not doubled.
         let mut spelled = ours("r.local");
         spelled.insert("registry".to_owned(), json!("https://R.local/*"));
-        let (list, _) = merged(&[Value::Object(spelled)], &[ours("r.local")]).unwrap();
-        assert_eq!(list, [Value::Object(ours("r.local"))]);
+        let (list, notes) = merged(&[Value::Object(spelled.clone())], &[ours("r.local")]).unwrap();
+        assert_eq!((list, notes), (vec![Value::Object(ours("r.local"))], vec![]));
+        // One that was doubled by hand is spoken of.
+        let twice = [Value::Object(ours("r.local")), Value::Object(spelled)];
+        let (list, notes) = merged(&twice, &[ours("r.local")]).unwrap();
+        assert_eq!(list, twice);
+        assert!(notes[0].contains("2 entries for r.local ask for the same key"), "{notes:?}");
     }
 }

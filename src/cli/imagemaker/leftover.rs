@@ -20,22 +20,28 @@ pub(super) fn unpublished(makers: &Makers, maker: &Maker, now: SystemTime) -> Op
         .then(|| active.fingerprint.clone())
 }
 
-/// The keys of the home that say that they are this maker's and are neither recorded nor in a key file, the oldest first.
-/// What cannot be found out is not there: nothing is refused because of them.
-pub(super) fn unrecorded(makers: &Makers, maker: &Maker, gnupg: &Gnupg) -> Vec<SecretKey> {
+/// The secret keys of a home. What cannot be found out is not there: nothing is refused because of leftovers.
+pub(super) fn secret_keys(gnupg: &Gnupg) -> Vec<SecretKey> {
     // gpg would make a home that is not there, and leave root's files in that of somebody else.
     let owner = |path: &Path| std::fs::metadata(path).ok().filter(Metadata::is_dir).map(|about| about.uid());
     let home = gnupg.folder().and_then(|home| owner(&home));
     if home.is_none() || home != owner(Path::new("/proc/self")) {
         return Vec::new();
     }
-    let Ok(keys) = gnupg.secret_keys() else { return Vec::new() };
-    let published = makers.published_fingerprints();
-    let mut left: Vec<_> = keys
-        .into_iter()
-        .filter(|key| key.is_usable() && key.has_secret && !key.is_on_card() && is_of(key, maker))
-        .filter(|key| makers.holder(&key.fingerprint).is_none() && !published.contains(&key.fingerprint))
-        .collect();
+    gnupg.secret_keys().unwrap_or_default()
+}
+
+/// Those of these keys of its home that say that they are this maker's and are neither recorded nor in a key file, the
+/// oldest first.
+pub(super) fn unrecorded(makers: &Makers, maker: &Maker, keys: &[SecretKey]) -> Vec<SecretKey> {
+    let unknown = |key: &SecretKey| {
+        key.is_usable() && key.has_secret && !key.is_on_card() && makers.holder(&key.fingerprint).is_none()
+    };
+    let mut left: Vec<_> = keys.iter().filter(|key| unknown(key) && is_of(key, maker)).cloned().collect();
+    if !left.is_empty() {
+        let published = makers.published_fingerprints();
+        left.retain(|key| !published.contains(&key.fingerprint));
+    }
     left.sort_by_key(|key| key.created);
     left
 }

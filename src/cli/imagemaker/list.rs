@@ -1,5 +1,6 @@
 //! `podseal imagemaker list`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -34,9 +35,11 @@ pub(super) fn run(arguments: &ListArguments) -> Result<ExitCode, Failure> {
         let rows: Vec<_> = maker.keys.iter().map(|key| row(key, &held)).collect();
         all.push((maker, rows, problem));
     }
+    let mut homes = BTreeMap::new();
     for maker in makers.list().iter().chain(makers.begun()) {
         let gnupg = gnupg_of(maker);
-        for key in leftover::unrecorded(&makers, maker, &gnupg) {
+        let keys = homes.entry(gnupg.home.clone()).or_insert_with(|| leftover::secret_keys(&gnupg));
+        for key in leftover::unrecorded(&makers, maker, keys) {
             complain(&leftover::note(maker, &key.fingerprint, &gnupg));
         }
     }

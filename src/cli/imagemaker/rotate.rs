@@ -130,7 +130,7 @@ fn finish(fingerprint: &str, gnupg: &Gnupg, makers: &Makers, maker: &Maker) -> R
 
 /// The newest key of a rotation that was broken off, or else one that is made.
 fn new_key(planned: &PlannedKey, gnupg: &Gnupg, makers: &Makers, maker: &Maker) -> Result<Obtained, Failure> {
-    let mut left = leftover::unrecorded(makers, maker, gnupg);
+    let mut left = leftover::unrecorded(makers, maker, &leftover::secret_keys(gnupg));
     if let PlannedKey::Existing(name) = planned {
         left.retain(|key| !key.is_named(name));
     }

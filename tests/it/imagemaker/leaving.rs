@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::world::{Host, verify};
+use super::world::{Host, NEW, verify};
 use crate::support::signer::{Gpg, KeySpec};
 
 crate::tests! {
@@ -16,8 +16,6 @@ crate::tests! {
     a_wrong_passphrase_is_named_with_whose_it_is,
     an_overlap_below_nothing_is_wrong_usage,
 }
-
-const NEW: [&str; 5] = ["--key-type", "ed25519", "--expires", "1y", "--no-passphrase"];
 
 fn a_departed_maker_is_removed_with_its_key_file_and_what_stays_is_said() {
     let host = Host::new();
@@ -136,12 +134,8 @@ fn a_home_that_is_gone_is_named_with_whose_it_is() {
 fn a_wrong_passphrase_is_named_with_whose_it_is() {
     let host = Host::new();
     let (right, wrong) = (Host::passphrase("one"), Host::passphrase("two"));
-    let mut flags = super::world::PLAIN.to_vec();
-    flags[6] = "--passphrase-file";
-    flags.insert(7, &right);
-    host.run(&[&["create", "a@localhost"], &flags[..]].concat()).succeeded();
+    host.create_locked("a@localhost", &right);
     let key = host.key("a").fingerprint;
-    host.forget();
     let new = ["--key-type", "ed25519", "--expires", "1y", "--passphrase-file", &wrong];
     let ran = host.run(&[&["rotate", "a", "--overlap", "30d"], &new[..]].concat()).failed();
     let said = format!("wrong is the passphrase of a's old key {key}: give that by --old-passphrase-file");

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
-use super::world::{Host, PLAIN, keys, verify};
+use super::world::{DAY, Host, NEW, PLAIN, keys, verify};
 use crate::support::podseal::BINARY;
 use crate::support::scratch;
 use crate::support::tools;
@@ -14,15 +14,13 @@ crate::tests! {
     a_shorter_overlap_shortens_the_keys_that_retire_already,
     a_longer_overlap_prolongs_nothing,
     a_rotation_that_is_killed_is_finished_by_the_next_one,
+    a_key_that_was_recorded_and_never_published_is_the_next_one,
     a_key_left_behind_of_another_kind_is_named_and_not_taken,
     a_creation_that_is_killed_is_listed_and_finished_by_the_next_one,
     a_creation_that_is_killed_and_done_otherwise_names_the_key,
     old_keys_with_a_passphrase_each_are_shortened,
     a_retiring_key_whose_secret_part_was_taken_away_holds_nothing_up,
 }
-
-const DAY: Duration = Duration::from_secs(24 * 3600);
-const NEW: [&str; 5] = ["--key-type", "ed25519", "--expires", "1y", "--no-passphrase"];
 
 fn rotate(host: &Host, overlap: &str) -> tools::Ran {
     host.run(&[&["rotate", "a", "--overlap", overlap], &NEW[..]].concat())
@@ -100,6 +98,24 @@ fn a_rotation_that_is_killed_is_finished_by_the_next_one() {
     );
     assert_eq!(keys(&host.key_file("a"), SystemTime::now()).len(), states.len());
     host.run(&["list"]).succeeded();
+}
+
+fn a_key_that_was_recorded_and_never_published_is_the_next_one() {
+    let host = Host::new();
+    host.create(&["a@localhost"]).succeeded();
+    let before = std::fs::read(host.key_file("a")).unwrap();
+    rotate(&host, "30d").succeeded();
+    let new = host.key("a").fingerprint;
+    // As if it had been killed in between.
+    std::fs::write(host.key_file("a"), before).unwrap();
+    assert_eq!(host.run(&["list"]).code, Some(1));
+    let ran = rotate(&host, "30d").succeeded();
+    assert!(
+        ran.stderr.contains(&format!("broken off after key {new} was made: it is finished with that key")),
+        "{ran}"
+    );
+    assert_eq!((host.key("a").fingerprint, host.secret_keys()), (new, 2));
+    assert_eq!(host.states("a"), ["retiring", "active"]);
 }
 
 fn a_key_left_behind_of_another_kind_is_named_and_not_taken() {
