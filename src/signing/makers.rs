@@ -204,7 +204,8 @@ impl Makers {
                 why
             });
         }
-        self.save()
+        // Saved already, a new key counts: an error now would have its secret part deleted.
+        if adds { Ok(()) } else { self.save() }
     }
 
     /// Takes a maker out, and its key file with it unless that is to stay. A file that goes must hold nothing but keys that
