@@ -93,3 +93,14 @@ pub trait Objects: Send + Sync + std::fmt::Debug {
         deadline: Instant,
     ) -> Lookup<'a, Vec<String>>;
 }
+
+/// RFC 1123 as Kubernetes checks names of Secrets.
+pub fn is_subdomain(name: &str) -> bool {
+    let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    name.split('.').all(|label| {
+        let label = label.as_bytes();
+        label.first().is_some_and(alphanumeric)
+            && label.last().is_some_and(alphanumeric)
+            && label.iter().all(|b| alphanumeric(b) || *b == b'-')
+    })
+}

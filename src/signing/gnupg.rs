@@ -40,6 +40,13 @@ pub enum GnupgError {
     Timeout(String, u64),
 }
 
+impl GnupgError {
+    /// Whether the key was there and the passphrase not its own, as gpg says it.
+    pub fn is_wrong_passphrase(&self) -> bool {
+        matches!(self, Self::Failed(_, why) if why.contains("Bad passphrase"))
+    }
+}
+
 /// gpg with one home.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gnupg {
@@ -173,6 +180,14 @@ impl Gnupg {
             // An agent without a home ends by itself, too, only later.
             let _ = self.run_program("gpgconf".as_ref(), "end the agent", &["--kill", "all"], Input::default());
         }
+    }
+
+    /// The folder of the home, as gpg finds it; it may not be there.
+    pub fn folder(&self) -> Option<PathBuf> {
+        self.home.clone().or_else(|| {
+            let given = std::env::var_os("GNUPGHOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+            given.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".gnupg")))
+        })
     }
 
     /// The home, for messages.

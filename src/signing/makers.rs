@@ -7,10 +7,13 @@
 //! ```
 //! Secret keys are in `GnuPG` homes and nowhere below DIR, which web servers serve.
 
+mod fields;
 mod files;
+mod folder;
 mod period;
 mod record;
 
+pub use fields::{check_text, maker_path, store_url};
 pub use files::{lay_out, read_bounded};
 pub use period::Period;
 pub use record::{Maker, MakerKey, State, date};
@@ -37,6 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Makers {
     directory: PathBuf,
     list: Vec<Maker>,
+    /// Whose first key is being made, or was when that was broken off; without keys.
+    begun: Vec<Maker>,
     /// While it is there nobody else changes anything.
     _lock: Option<File>,
 }
@@ -44,8 +49,8 @@ pub struct Makers {
 impl Makers {
     /// Reads the registry; without a file there are none. Nothing can be changed.
     pub fn read(directory: &Path) -> Result<Self, String> {
-        let list = record::read(&directory.join(record::FILE))?;
-        Ok(Self { directory: directory.to_owned(), list, _lock: None })
+        let (list, begun) = record::read(&directory.join(record::FILE))?;
+        Ok(Self { directory: directory.to_owned(), list, begun, _lock: None })
     }
 
     /// The same to change it: nobody else does until this is dropped.
@@ -133,13 +138,37 @@ impl Makers {
         if bytes.is_empty() { Err(format!("{} does not hold {fingerprint}", maker.key_file)) } else { Ok(bytes) }
     }
 
+    /// Makers whose first key was begun and which were not added: their keys may be in their homes.
+    pub fn begun(&self) -> &[Maker] {
+        &self.begun
+    }
+
+    /// Records that the first key of this maker is being made, so that it is found when that is broken off.
+    pub fn begin(&mut self, maker: Maker) -> Result<(), String> {
+        self.begun.retain(|other| other.name != maker.name);
+        self.begun.push(Maker { keys: Vec::new(), ..maker });
+        self.save()
+    }
+
+    /// The opposite: no key of it was made, or it is gone again.
+    pub fn give_up(&mut self, name: &str) -> Result<(), String> {
+        if self.begun.iter().all(|maker| maker.name != name) {
+            return Ok(());
+        }
+        self.begun.retain(|other| other.name != name);
+        self.save()
+    }
+
     /// Adds a maker and publishes its key file, which must not be there yet. Either both are done or neither.
     pub fn add(&mut self, maker: Maker, key_file: &[u8]) -> Result<(), String> {
         let path = self.key_file(&maker.key_file);
         files::publish_new(&path, key_file)?;
+        let before = (self.list.clone(), self.begun.clone());
+        self.begun.retain(|other| other.name != maker.name);
         self.list.push(maker);
         self.list.sort_by(|a, b| a.name.cmp(&b.name));
         self.save().inspect_err(|_| {
+            (self.list, self.begun) = before;
             // Nobody was told of it yet.
             let _ = std::fs::remove_file(&path);
         })
@@ -175,11 +204,28 @@ impl Makers {
                 why
             });
         }
-        self.save()
+        // Saved already, a new key counts: an error now would have its secret part deleted.
+        if adds { Ok(()) } else { self.save() }
+    }
+
+    /// Takes a maker out, and its key file with it unless that is to stay. A file that goes must hold nothing but keys that
+    /// are recorded as the maker's.
+    pub fn remove(&mut self, name: &str, keep_file: bool) -> Result<Maker, String> {
+        let maker = self.get(name)?.clone();
+        if !keep_file {
+            let path = self.key_file(&maker.key_file);
+            check_own(&maker, &path)?;
+            // The file first: what is still recorded can be removed again when this is interrupted.
+            files::withdraw(&path)?;
+        }
+        self.list.retain(|other| other.name != name);
+        self.save().map(|()| maker)
     }
 
     fn save(&self) -> Result<(), String> {
-        files::publish_over(&self.directory.join(record::FILE), record::text(&self.list)?.as_bytes())
+        // Nothing is written that could not be read again.
+        fields::check(&self.list).and_then(|()| fields::check_begun(&self.begun))?;
+        files::publish_over(&self.directory.join(record::FILE), record::text(&self.list, &self.begun)?.as_bytes())
     }
 }
 

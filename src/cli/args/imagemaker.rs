@@ -7,8 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::{ClusterArguments, Format, object_name};
 use crate::controller::keys::KeyName;
-use crate::domain::scope::{HostPattern, Scope};
-use crate::signing::makers::Period;
+use crate::signing::makers::{Period, maker_path, store_url};
 
 /// The path of a maker that names none.
 const DEFAULT_PATH: &str = "registry.local";
@@ -25,7 +24,9 @@ pub(in crate::cli) enum ImagemakerAction {
     #[command(after_help = CREATE_HELP)]
     Create(Box<CreateArguments>),
     /// Show the image makers and how their keys stand
-    #[command(after_help = "Exit status: 0 every maker can sign what verifies, 1 one cannot, 64 wrong usage.")]
+    #[command(
+        after_help = "Exit status: 0 every maker can sign what verifies, or has nothing but revoked keys, 1 one cannot, 64 wrong usage."
+    )]
     List(ListArguments),
     /// Change the passphrase of a maker's key
     Passwd(PasswdArguments),
@@ -35,6 +36,9 @@ pub(in crate::cli) enum ImagemakerAction {
     /// Revoke a maker's key, for good: nothing that it signed verifies where the key file has arrived
     #[command(after_help = REVOKE_HELP)]
     Revoke(RevokeArguments),
+    /// Take a maker out of the registry, and its key file with it; the secret keys stay
+    #[command(after_help = REMOVE_HELP)]
+    Remove(RemoveArguments),
     /// Write the nodes' policy.json and registries.d, or the cluster's policy, for all makers
     #[command(after_help = POLICY_HELP)]
     Policy(PolicyArguments),
@@ -67,6 +71,14 @@ The revocation is published in the key file; podseal's controller takes it to ev
 file, too. There is no way back: sign anew with another key (podseal imagemaker rotate).
 
 Exit status: 0 revoked, 1 not, 64 wrong usage.";
+
+/// Behind `podseal imagemaker remove --help`.
+const REMOVE_HELP: &str = "\
+Without its key file no signature of the maker verifies in the cluster: Pods that run go on, new ones of its images are
+refused as long as the policy asks for the key. While one of its keys is in use it needs --force. The entry of the cluster's
+policy is printed, or taken out with --apply when it is podseal's own.
+
+Exit status: 0 removed, 1 not, 64 wrong usage.";
 
 /// Behind `podseal imagemaker policy --help`.
 const POLICY_HELP: &str = "\
@@ -107,16 +119,6 @@ impl FromStr for MakerArgument {
             None => return Err("expected a name, or NAME@REGISTRY[/PATH]".to_owned()),
         }
         Ok(Self { name: name.to_owned(), path: path.map(maker_path).transpose()? })
-    }
-}
-
-/// The path in normal form, so that two ways to write it are one.
-fn maker_path(text: &str) -> Result<String, String> {
-    let (scope, warnings) = Scope::parse(text).map_err(|error| format!("{text}: {error}"))?;
-    match (&scope.host, warnings.first()) {
-        (HostPattern::Exact(_), None) => Ok(scope.to_string()),
-        (HostPattern::Exact(_), Some(warning)) => Err(format!("{text}: {warning}")),
-        _ => Err(format!("{text}: a maker signs for one registry: give its host[:port][/path]")),
     }
 }
 
@@ -185,7 +187,7 @@ pub(in crate::cli) struct KeyArguments {
     #[arg(long, value_name = "FINGERPRINT_OR_MAIL")]
     pub(in crate::cli) key: Option<String>,
     /// How long the key is valid: 0 (for ever), 30d, 4w, 6m, 2y
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(in crate::cli) expires: Option<Period>,
     #[command(flatten)]
     pub(in crate::cli) passphrase: PassphraseArguments,
@@ -197,7 +199,8 @@ pub(in crate::cli) struct KeyArguments {
 /// Where the policy goes.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct EntryArguments {
-    /// Put the entries into the cluster's policy instead of printing them; what others wrote there stays
+    /// Put the entries into the cluster's policy (remove: take the entry out) instead of printing them; what others wrote
+    /// there stays
     #[arg(long)]
     pub(in crate::cli) apply: bool,
     /// Name of the ClusterRegistrySecurityPolicy
@@ -281,13 +284,14 @@ pub(in crate::cli) struct RotateArguments {
     #[command(flatten)]
     pub(in crate::cli) host: HostArguments,
     /// How long the old key goes on verifying: 30d, 4w, 6m, 2y
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(in crate::cli) overlap: Period,
     #[command(flatten)]
     pub(in crate::cli) key: KeyArguments,
-    /// File whose first line is the old key's passphrase; without it that of the new one
+    /// File whose first line is an old key's passphrase, if that is not the new one's; for old keys with several
+    /// passphrases it is given several times
     #[arg(long, value_name = "FILE", conflicts_with = "passphrase_agent")]
-    pub(in crate::cli) old_passphrase_file: Option<PathBuf>,
+    pub(in crate::cli) old_passphrase_file: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -311,6 +315,23 @@ pub(in crate::cli) struct RevokeArguments {
 }
 
 #[derive(Debug, Args)]
+pub(in crate::cli) struct RemoveArguments {
+    /// The maker
+    #[arg(value_name = "NAME")]
+    pub(in crate::cli) name: String,
+    #[command(flatten)]
+    pub(in crate::cli) host: HostArguments,
+    /// Go on although a key of the maker is in use
+    #[arg(long)]
+    pub(in crate::cli) force: bool,
+    /// Leave the file of its public keys where it is: what they signed goes on verifying
+    #[arg(long)]
+    pub(in crate::cli) keep_key_file: bool,
+    #[command(flatten)]
+    pub(in crate::cli) entries: EntryArguments,
+}
+
+#[derive(Debug, Args)]
 pub(in crate::cli) struct PolicyArguments {
     #[command(flatten)]
     pub(in crate::cli) host: HostArguments,
@@ -325,17 +346,6 @@ pub(in crate::cli) struct PolicyArguments {
     pub(in crate::cli) staging: bool,
     #[command(flatten)]
     pub(in crate::cli) entries: EntryArguments,
-}
-
-/// An address that policies and registries.d both take.
-fn store_url(text: &str) -> Result<String, String> {
-    let url = url::Url::parse(text).map_err(|error| error.to_string())?;
-    let plain =
-        url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
-    if matches!(url.scheme(), "http" | "https") && url.host().is_some() && plain {
-        return Ok(text.to_owned());
-    }
-    Err("expected http://HOST[:PORT]/PATH or https://…, without user name and ?".to_owned())
 }
 
 #[cfg(test)]

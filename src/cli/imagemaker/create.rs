@@ -8,13 +8,14 @@ use std::time::SystemTime;
 use serde_json::json;
 
 use super::choice::{PlannedKey, early_end};
+use super::obtain::{Obtained, examine, obtain, shared};
 use super::plan::{Plan, makers};
-use super::{Failure, entries, hosts};
+use super::{Failure, entries, hosts, leftover};
 use crate::cli::args::imagemaker::{CreateArguments, Printed};
 use crate::cli::output::{complain, print};
 use crate::signature::openpgp::KeyInfo;
-use crate::signing::gnupg::{Gnupg, NewKey};
-use crate::signing::makers::{Maker, MakerKey, Makers, certificates, lay_out};
+use crate::signing::gnupg::{Gnupg, SecretKey};
+use crate::signing::makers::{Maker, MakerKey, Makers, lay_out};
 
 pub(super) fn run(arguments: &CreateArguments) -> Result<ExitCode, Failure> {
     let now = SystemTime::now();
@@ -25,8 +26,8 @@ pub(super) fn run(arguments: &CreateArguments) -> Result<ExitCode, Failure> {
     let gnupg = Gnupg::new(home.clone());
     let mut registry = Makers::open(&arguments.host.dir)?;
     // Everything that can be known beforehand is, for all of them.
-    for plan in &plans {
-        check(plan, &registry, &gnupg)?;
+    for (at, plan) in plans.iter().enumerate() {
+        check(plan, plans.get(..at).unwrap_or_default(), arguments, &registry, &gnupg)?;
         if let Some(note) = early_end(&plan.key, now) {
             complain(&format!("warning: {}: {note}", plan.name));
         }
@@ -86,13 +87,24 @@ pub(super) fn home(given: Option<&Path>, directory: &Path) -> Result<Option<Path
     Ok(Some(whole))
 }
 
-fn check(plan: &Plan, registry: &Makers, gnupg: &Gnupg) -> Result<(), Failure> {
+fn check(
+    plan: &Plan,
+    before: &[Plan],
+    arguments: &CreateArguments,
+    registry: &Makers,
+    gnupg: &Gnupg,
+) -> Result<(), Failure> {
     if let Some(why) = registry.refuse(&plan.name, &plan.path) {
         return Err(Failure::Failed(why));
     }
-    if let (PlannedKey::New { .. }, Some(email)) = (&plan.key, &plan.email) {
+    let Some(email) = &plan.email else { return Ok(()) };
+    check_address(plan, email, before, registry)?;
+    if let PlannedKey::New { .. } = &plan.key {
+        let begun = resumable(plan, &maker(plan, arguments, gnupg), registry, gnupg);
         let keys = gnupg.secret_keys()?;
-        if let Some(key) = keys.iter().find(|key| key.is_usable() && key.is_named(email)) {
+        let other =
+            |key: &&SecretKey| Some(&key.fingerprint) != begun.as_ref() && key.is_usable() && key.is_named(email);
+        if let Some(key) = keys.iter().find(other) {
             return Err(Failure::Failed(format!(
                 "{0} holds a key for {email} already ({1}): take it with --key-type existing --key {1}, or give another \
                  --email",
@@ -104,25 +116,79 @@ fn check(plan: &Plan, registry: &Makers, gnupg: &Gnupg) -> Result<(), Failure> {
     Ok(())
 }
 
-fn make(plan: &Plan, arguments: &CreateArguments, gnupg: &Gnupg, registry: &mut Makers) -> Result<Maker, Failure> {
-    let key_file = format!("{}.pgp", plan.name);
-    let email = plan.email.clone().unwrap_or_default();
-    let holder = Holder { name: &plan.full_name, note: &plan.note, email: &email };
-    let key = obtain(&plan.key, &holder, gnupg, registry)?;
-    let maker = Maker {
+fn check_address(plan: &Plan, email: &str, before: &[Plan], registry: &Makers) -> Result<(), Failure> {
+    let same = |other: &&Plan| other.email.as_ref().is_some_and(|other| other.eq_ignore_ascii_case(email));
+    let other = before.iter().find(same).map(|other| format!("the maker {}", other.name));
+    let other = match other {
+        Some(other) => Some(other),
+        None => registry.address_taken(&format!("{}.pgp", plan.name), email)?,
+    };
+    match other {
+        Some(other) => Err(Failure::Failed(shared(&plan.name, &other, email) + "give another --email")),
+        None => Ok(()),
+    }
+}
+
+/// The maker that is planned, still without a key.
+fn maker(plan: &Plan, arguments: &CreateArguments, gnupg: &Gnupg) -> Maker {
+    Maker {
         name: plan.name.clone(),
         path: plan.path.clone(),
-        email: if email.is_empty() { key.info.addresses.first().cloned().unwrap_or_default() } else { email },
+        email: plan.email.clone().unwrap_or_default(),
         full_name: plan.full_name.clone(),
         note: plan.note.clone(),
-        key_file,
+        key_file: format!("{}.pgp", plan.name),
         gnupg_home: gnupg.home.clone(),
         lookaside: Some(arguments.lookaside.clone()),
         insecure: arguments.insecure,
-        keys: vec![MakerKey::active(&key.info.fingerprint, SystemTime::now())],
-    };
+        keys: Vec::new(),
+    }
+}
+
+/// The key of an earlier run for this maker that was broken off, if it is what is wanted now.
+fn resumable(plan: &Plan, maker: &Maker, registry: &Makers, gnupg: &Gnupg) -> Option<String> {
+    let same = |begun: &&Maker| begun.name == maker.name && begun.gnupg_home == maker.gnupg_home;
+    registry.begun().iter().find(same)?;
+    let left = leftover::unrecorded(registry, maker, &leftover::secret_keys(gnupg));
+    left.into_iter().rfind(|key| leftover::fits(key, &plan.key, gnupg)).map(|key| key.fingerprint)
+}
+
+/// The key of a maker: what is made is announced before, so that nothing is left behind unknown.
+fn key(plan: &Plan, maker: &Maker, registry: &mut Makers, gnupg: &Gnupg) -> Result<Obtained, Failure> {
+    if let PlannedKey::Existing(_) = plan.key {
+        return obtain(&plan.key, maker, gnupg, registry);
+    }
+    if let Some(fingerprint) = resumable(plan, maker, registry, gnupg) {
+        complain(&format!(
+            "note: the making of {} was broken off after key {fingerprint} was made: it is finished with that key",
+            maker.name
+        ));
+        return Ok(Obtained::found(examine(&fingerprint, &maker.name, gnupg, registry)?));
+    }
+    registry.begin(maker.clone())?;
+    obtain(&plan.key, maker, gnupg, registry).inspect_err(|_| forget(registry, maker, gnupg))
+}
+
+/// Nothing of this maker is in its home: it was never begun.
+fn forget(registry: &mut Makers, maker: &Maker, gnupg: &Gnupg) {
+    if leftover::unrecorded(registry, maker, &leftover::secret_keys(gnupg)).is_empty() {
+        // What stays recorded has no key that could be found.
+        let _ = registry.give_up(&maker.name);
+    }
+}
+
+fn make(plan: &Plan, arguments: &CreateArguments, gnupg: &Gnupg, registry: &mut Makers) -> Result<Maker, Failure> {
+    let mut maker = maker(plan, arguments, gnupg);
+    let key = key(plan, &maker, registry, gnupg)?;
+    maker.keys.push(MakerKey::active(&key.info.fingerprint, SystemTime::now()));
+    if maker.email.is_empty() {
+        maker.email = key.info.addresses.first().cloned().unwrap_or_default();
+    }
     let added = plan_email_is_in(plan, &key.info).and_then(|()| Ok(registry.add(maker.clone(), &key.armored)?));
-    added.inspect_err(|_| key.take_back(gnupg))?;
+    added.inspect_err(|_| {
+        key.take_back(gnupg);
+        forget(registry, &maker, gnupg);
+    })?;
     Ok(maker)
 }
 
@@ -134,82 +200,6 @@ fn plan_email_is_in(plan: &Plan, key: &KeyInfo) -> Result<(), Failure> {
             key.addresses.join(", ")
         ))),
         _ => Ok(()),
-    }
-}
-
-/// Whose key it is.
-pub(super) struct Holder<'a> {
-    pub(super) name: &'a str,
-    pub(super) note: &'a str,
-    pub(super) email: &'a str,
-}
-
-/// A key that is at hand, made or found.
-pub(super) struct Obtained {
-    pub(super) info: KeyInfo,
-    pub(super) armored: Vec<u8>,
-    made: bool,
-}
-
-impl Obtained {
-    /// Takes away what was only just made, so that another try begins where this one did.
-    pub(super) fn take_back(&self, gnupg: &Gnupg) {
-        if self.made {
-            take_back(gnupg, &self.info.fingerprint);
-        }
-    }
-}
-
-fn take_back(gnupg: &Gnupg, fingerprint: &str) {
-    if let Err(error) = gnupg.delete(fingerprint) {
-        complain(&format!("the new key {fingerprint} stays in {}: {error}", gnupg.place()));
-    }
-}
-
-/// Makes the key, or finds it, and makes sure that what it signs would verify.
-pub(super) fn obtain(
-    planned: &PlannedKey,
-    holder: &Holder<'_>,
-    gnupg: &Gnupg,
-    registry: &Makers,
-) -> Result<Obtained, Failure> {
-    let (fingerprint, made) = match planned {
-        PlannedKey::Existing(name) => (gnupg.secret_key(name)?.fingerprint, false),
-        PlannedKey::New { algorithm, bits, lifetime, passphrase } => {
-            let new = NewKey {
-                algorithm: *algorithm,
-                bits: *bits,
-                lifetime: *lifetime,
-                name: holder.name.to_owned(),
-                comment: holder.note.to_owned(),
-                email: holder.email.to_owned(),
-            };
-            (gnupg.generate(&new, passphrase)?, true)
-        }
-    };
-    let found = examine(&fingerprint, gnupg, registry).map(|(info, armored)| Obtained { info, armored, made });
-    found.inspect_err(|_| {
-        if made {
-            take_back(gnupg, &fingerprint);
-        }
-    })
-}
-
-fn examine(fingerprint: &str, gnupg: &Gnupg, registry: &Makers) -> Result<(KeyInfo, Vec<u8>), Failure> {
-    if let Some(other) = registry.holder(fingerprint) {
-        return Err(Failure::Failed(format!(
-            "key {fingerprint} is the maker {}'s: each has a key of its own",
-            other.name
-        )));
-    }
-    let armored = gnupg.export_armored(fingerprint)?;
-    let found = certificates("key", &armored, SystemTime::now());
-    let Some(info) = found.into_iter().find(|key| key.fingerprint == fingerprint) else {
-        return Err(Failure::Failed(format!("key {fingerprint} cannot be read as podseal reads key files")));
-    };
-    match info.unusable {
-        Some(why) => Err(Failure::Failed(format!("podseal takes no signature by it: {why}; take --key-type ed25519"))),
-        None => Ok((info, armored)),
     }
 }
 

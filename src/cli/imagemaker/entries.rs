@@ -15,17 +15,19 @@ use crate::cli::{runtime, serve};
 use crate::cluster::describe;
 use crate::cluster::objects::SYNCED_KEY_PREFIX;
 use crate::domain::policy::PolicyId;
+use crate::domain::printable::printable;
+use crate::domain::scope::Scope;
 use crate::signing::makers::Maker;
 
-const KIND: &str = "ClusterRegistrySecurityPolicy";
-const FIELD_MANAGER: &str = "podseal-imagemaker";
+pub(super) const KIND: &str = "ClusterRegistrySecurityPolicy";
+pub(super) const FIELD_MANAGER: &str = "podseal-imagemaker";
 /// The API server has so long for an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often somebody else may have been faster.
-const TRIES: usize = 5;
+pub(super) const TRIES: usize = 5;
 
 /// The entry of a maker: its key file's Secret, which the controller keeps, and nothing else.
-fn entry(maker: &Maker, namespace: &str) -> Map<String, Value> {
+pub(super) fn entry(maker: &Maker, namespace: &str) -> Map<String, Value> {
     let stem = maker.key_file.rsplit_once('.').map_or(maker.key_file.as_str(), |(stem, _)| stem);
     let mut entry = Map::new();
     entry.insert("registry".to_owned(), json!(maker.path));
@@ -40,7 +42,7 @@ fn entry(maker: &Maker, namespace: &str) -> Map<String, Value> {
     entry
 }
 
-fn policy(name: &str, entries: &[Value]) -> Value {
+pub(super) fn policy(name: &str, entries: &[Value]) -> Value {
     json!({
         "apiVersion": format!("{GROUP}/{VERSION}"),
         "kind": KIND,
@@ -70,28 +72,33 @@ pub(super) fn yaml(makers: &[Maker], arguments: &EntryArguments) -> Result<Strin
 /// Puts the entries into the policy of the cluster.
 pub(super) fn apply(makers: &[Maker], arguments: &EntryArguments) -> Result<(), Failure> {
     let entries = checked(makers, arguments)?;
-    let done = runtime()?.block_on(async {
-        match timeout(PATIENCE, apply_entries(&entries, arguments)).await {
-            Ok(done) => done,
-            Err(_) => Err("the API server does not answer".to_owned()),
-        }
-    });
-    done.map_err(|why| Failure::Failed(format!("the policy {} cannot be applied: {why}", arguments.policy_name)))
+    in_time(apply_entries(&entries, arguments))?
+        .map_err(|why| Failure::Failed(format!("the policy {} cannot be applied: {why}", arguments.policy_name)))
 }
 
-async fn apply_entries(ours: &[Map<String, Value>], arguments: &EntryArguments) -> Result<(), String> {
+/// Runs what asks the API server, and not for ever.
+pub(super) fn in_time(asking: impl Future<Output = Result<(), String>>) -> Result<Result<(), String>, Failure> {
+    let slow = |_| Err("the API server does not answer".to_owned());
+    Ok(runtime()?.block_on(async { timeout(PATIENCE, asking).await.unwrap_or_else(slow) }))
+}
+
+pub(super) async fn policies(arguments: &EntryArguments) -> Result<Api<DynamicObject>, String> {
     let config = serve::kube_config_of(&arguments.cluster.connection).await?;
     let client = Client::try_from(config).map_err(|e| format!("the Kubernetes client cannot be set up: {e}"))?;
     let resource = ApiResource::from_gvk_with_plural(
         &GroupVersionKind::gvk(GROUP, VERSION, KIND),
         "clusterregistrysecuritypolicies",
     );
-    let api: Api<DynamicObject> = Api::all_with(client, &resource);
+    Ok(Api::all_with(client, &resource))
+}
+
+async fn apply_entries(ours: &[Map<String, Value>], arguments: &EntryArguments) -> Result<(), String> {
+    let api = policies(arguments).await?;
     let name = &arguments.policy_name;
     for _ in 0..TRIES {
         let live = api.get_opt(name).await.map_err(|e| describe(&e))?;
         let there = live.as_ref().and_then(|live| live.data.pointer("/spec/registries")).and_then(Value::as_array);
-        let merged = merged(there.map_or(&[], Vec::as_slice), ours)?;
+        let (merged, notes) = merged(there.map_or(&[], Vec::as_slice), ours)?;
         let mut object = policy(name, &merged);
         // The list is one value to the API server: it must still be the one that was read.
         let version = live.as_ref().and_then(|live| live.metadata.resource_version.clone());
@@ -107,6 +114,9 @@ async fn apply_entries(ours: &[Map<String, Value>], arguments: &EntryArguments) 
                     ours.len(),
                     merged.len()
                 ));
+                for note in &notes {
+                    complain(note);
+                }
                 others(&api, name, ours).await;
                 return Ok(());
             }
@@ -117,42 +127,88 @@ async fn apply_entries(ours: &[Map<String, Value>], arguments: &EntryArguments) 
     Err("somebody else goes on changing it".to_owned())
 }
 
-/// The entries that are there with ours among them. Fields that others put into ours stay; an entry of somebody else's for
-/// the same path is never touched.
-fn merged(there: &[Value], ours: &[Map<String, Value>]) -> Result<Vec<Value>, String> {
-    let mut list = there.to_vec();
+/// What an entry speaks for: one path can be written in several ways.
+pub(super) fn scope(entry: &Value) -> Option<Scope> {
+    entry.get("registry").and_then(Value::as_str).and_then(|text| Scope::parse(text).ok()).map(|(scope, _)| scope)
+}
+
+/// The entries that are there with ours among them, and what is to be said. Fields that others put into ours stay; an entry
+/// of somebody else's for the same path is never touched.
+fn merged(there: &[Value], ours: &[Map<String, Value>]) -> Result<(Vec<Value>, Vec<String>), String> {
+    let (mut list, mut notes) = (there.to_vec(), Vec::new());
     for entry in ours {
-        let same = list.iter_mut().find(|other| other.get("registry") == entry.get("registry"));
-        match same {
-            None => list.push(Value::Object(entry.clone())),
-            Some(Value::Object(other)) if other.get("gpgKeyRef") == entry.get("gpgKeyRef") => {
+        let own = scope(&Value::Object(entry.clone()));
+        let path = entry.get("registry").and_then(Value::as_str).unwrap_or_default();
+        let is_ours = |other: &Value| other.get("gpgKeyRef") == entry.get("gpgKeyRef");
+        let same = |other: &&Value| own.is_some() && scope(other) == own;
+        if let Some(other) = list.iter().filter(same).find(|other| !is_ours(other)) {
+            let written = other.get("registry").and_then(Value::as_str).unwrap_or_default();
+            return Err(format!(
+                "it holds an entry for {path} that asks for something else ({written:?}), and an entry of somebody else's for \
+                 the same path is not touched: remove it, or give another --policy-name (both must pass then)"
+            ));
+        }
+        let several = list.iter().filter(same).count();
+        if several > 1 {
+            notes.push(format!(
+                "note: {several} entries for {path} ask for the same key; one is enough, and the others stay: take them out"
+            ));
+        }
+        match list.iter_mut().find(|other| own.is_some() && scope(other) == own) {
+            Some(Value::Object(other)) => {
+                notes.extend(changes(path, other, entry));
                 other.extend(entry.clone());
             }
-            Some(_) => {
-                return Err(format!(
-                    "it holds an entry for {} that asks for something else: remove it, or give another --policy-name (both \
-                     must pass then)",
-                    entry.get("registry").and_then(Value::as_str).unwrap_or_default()
-                ));
-            }
+            _ => list.push(Value::Object(entry.clone())),
         }
     }
-    Ok(list)
+    Ok((list, notes))
+}
+
+/// What somebody changed in an entry of ours by hand: what stays, and what is put back.
+fn changes(path: &str, found: &Map<String, Value>, ours: &Map<String, Value>) -> Vec<String> {
+    let shown = |(field, value): (&String, &Value)| {
+        printable(&format!("{field}: {value}")).chars().take(200).collect::<String>()
+    };
+    let more: Vec<_> = found.iter().filter(|(field, _)| !ours.contains_key(*field)).map(shown).collect();
+    let other: Vec<_> = ours
+        .iter()
+        .filter(|(field, value)| *field != "registry" && found.get(*field).is_some_and(|found| found != *value))
+        .map(shown)
+        .collect();
+    let mut notes = Vec::new();
+    if !more.is_empty() {
+        notes.push(format!("note: somebody put more into the entry for {path}, which stays: {}", more.join(", ")));
+    }
+    if !other.is_empty() {
+        notes.push(format!("note: somebody changed the entry for {path}, which is put back: {}", other.join(", ")));
+    }
+    notes
 }
 
 /// Other policies that speak for the same paths: whoever is surprised by a denial looks there.
 async fn others(api: &Api<DynamicObject>, name: &str, ours: &[Map<String, Value>]) {
-    let Ok(list) = api.list(&ListParams::default().limit(500)).await else { return };
-    for policy in list.items.iter().filter(|policy| policy.metadata.name.as_deref() != Some(name)) {
+    let own: Vec<_> = ours.iter().filter_map(|entry| scope(&Value::Object(entry.clone()))).collect();
+    let same = |entry: &Value| scope(entry).is_some_and(|scope| own.contains(&scope));
+    for (other, registry) in found(api, same).await.into_iter().filter(|(other, _)| other != name) {
+        complain(&format!("note: the policy {other} speaks for {registry}, too: both must pass"));
+    }
+}
+
+/// The entries of cluster policies which are wanted, each with its policy's name and its path.
+pub(super) async fn found(api: &Api<DynamicObject>, wanted: impl Fn(&Value) -> bool) -> Vec<(String, String)> {
+    // Only said: without the right to list there is nothing to say.
+    let Ok(list) = api.list(&ListParams::default().limit(500)).await else { return Vec::new() };
+    let mut found = Vec::new();
+    for policy in &list.items {
+        let other = policy.metadata.name.as_deref().unwrap_or_default();
         let entries = policy.data.pointer("/spec/registries").and_then(Value::as_array).into_iter().flatten();
-        for registry in entries.filter_map(|entry| entry.get("registry")) {
-            if ours.iter().any(|entry| entry.get("registry") == Some(registry)) {
-                let other = policy.metadata.name.as_deref().unwrap_or_default();
-                let registry = registry.as_str().unwrap_or_default();
-                complain(&format!("note: the policy {other} speaks for {registry}, too: both must pass"));
-            }
+        for registry in entries.filter(|entry| wanted(entry)).filter_map(|entry| entry.get("registry")) {
+            let registry = printable(registry.as_str().unwrap_or_default()).into_owned();
+            found.push((other.to_owned(), registry));
         }
     }
+    found
 }
 
 #[cfg(test)]
@@ -168,22 +224,40 @@ mod tests {
     fn what_others_wrote_stays_and_ours_comes_to_it() {
         let theirs = json!({"registry": "docker.io", "signCheck": false});
         let edited = json!({"registry": "r.local", "signCheck": false, "gpgKeyRef": "k8s://ns/sigstore-key-a", "action": "Warn"});
-        let list = merged(&[theirs.clone(), edited], &[ours("r.local"), ours("r.local/x")]).unwrap();
+        let (list, notes) = merged(&[theirs.clone(), edited], &[ours("r.local"), ours("r.local/x")]).unwrap();
+        let [kept, back] = notes.as_slice() else { panic!("{notes:?}") };
+        assert!(kept.ends_with("the entry for r.local, which stays: action: \"Warn\""), "{kept}");
+        assert!(back.ends_with("the entry for r.local, which is put back: signCheck: true"), "{back}");
         assert_eq!(list.len(), 3);
         assert_eq!(list[0], theirs);
         assert_eq!((list[1]["signCheck"].as_bool(), list[1]["action"].as_str()), (Some(true), Some("Warn")));
         assert_eq!(list[2], Value::Object(ours("r.local/x")));
-        assert_eq!(merged(&list, &[ours("r.local"), ours("r.local/x")]).unwrap(), list, "again changes nothing");
+        assert_eq!(merged(&list, &[ours("r.local"), ours("r.local/x")]).unwrap().0, list, "again changes nothing");
     }
 
     #[test]
     fn an_entry_of_somebody_elses_for_the_same_path_is_not_overwritten() {
         for other in [
+            json!({"registry": "r.local/*", "signCheck": true, "gpgKeyRef": "k8s://ns/other"}),
+            json!({"registry": "r.local/", "signCheck": false}),
+            json!({"registry": "https://r.local", "signCheck": false}),
+            json!({"registry": "R.Local", "signCheck": false}),
             json!({"registry": "r.local", "signCheck": false}),
             json!({"registry": "r.local", "signCheck": true, "gpgKeyRef": "k8s://ns/other"}),
         ] {
             let why = merged(&[other], &[ours("r.local")]).unwrap_err();
             assert!(why.contains("an entry for r.local that asks for something else"), "{why}");
+            assert!(why.contains("not touched"), "{why}");
         }
+        // Ours in another spelling is ours, and is not doubled.
+        let mut spelled = ours("r.local");
+        spelled.insert("registry".to_owned(), json!("https://R.local/*"));
+        let (list, notes) = merged(&[Value::Object(spelled.clone())], &[ours("r.local")]).unwrap();
+        assert_eq!((list, notes), (vec![Value::Object(ours("r.local"))], vec![]));
+        // One that was doubled by hand is spoken of.
+        let twice = [Value::Object(ours("r.local")), Value::Object(spelled)];
+        let (list, notes) = merged(&twice, &[ours("r.local")]).unwrap();
+        assert_eq!(list, twice);
+        assert!(notes[0].contains("2 entries for r.local ask for the same key"), "{notes:?}");
     }
 }

@@ -1,17 +1,22 @@
-//! `podseal imagemaker passwd`, `rotate` and `revoke`: the later life of a maker's key.
+//! `podseal imagemaker passwd` and `revoke`: the later life of a maker's key.
 
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use super::create::{Holder, Obtained, home, obtain};
 use super::prompt::Terminal;
-use super::{Failure, choice, file_passphrase, gnupg_of, of_key};
-use crate::cli::args::imagemaker::{
-    PassphraseArguments, PasswdArguments, RevocationReason, RevokeArguments, RotateArguments,
-};
+use super::{Failure, check_home, gnupg_of, of_key, usable_home};
+use crate::cli::args::imagemaker::{PasswdArguments, RevocationReason, RevokeArguments};
 use crate::cli::output::{complain, print};
+use crate::signature::openpgp::KeyInfo;
 use crate::signing::gnupg::{Gnupg, Passphrase, Reason, Secret};
-use crate::signing::makers::{Maker, MakerKey, Makers, Period, State, armored, certificates, date};
+use crate::signing::makers::{Maker, MakerKey, Makers, State, armored, date};
+
+/// When a revocation counts; the figures are those of docs/keys.md, and a test takes the time.
+const DELAY: &str = "\
+every webhook replica refuses what it signed about a second after the file has changed in the controller's mount, within ten \
+seconds where the file system tells nobody of changes (NFS); podseal keys shows it
+nodes refuse it once they have the file
+";
 
 fn active(maker: &Maker) -> Result<MakerKey, Failure> {
     maker.active().cloned().ok_or_else(|| {
@@ -24,6 +29,7 @@ pub(super) fn passwd(arguments: &PasswdArguments) -> Result<ExitCode, Failure> {
     let makers = Makers::read(&arguments.host.dir)?;
     let maker = makers.get(&arguments.name)?;
     let (gnupg, key) = (gnupg_of(maker), active(maker)?.fingerprint);
+    usable_home(maker, &gnupg)?;
     if arguments.passphrase.passphrase_agent {
         gnupg.change_passphrase_by_agent(&key)?;
     } else {
@@ -36,7 +42,11 @@ pub(super) fn passwd(arguments: &PasswdArguments) -> Result<ExitCode, Failure> {
             Some(new) => new,
             None => terminal("--new-passphrase-file")?.new_secret(&maker.name)?,
         };
-        gnupg.change_passphrase(&key, &old, &new)?;
+        gnupg.change_passphrase(&key, &old, &new).map_err(|error| {
+            let way = "give that by --passphrase-file";
+            let wrong = format!("; wrong is the present passphrase of {}'s key {key}: {way}", maker.name);
+            Failure::Failed(error.to_string() + if error.is_wrong_passphrase() { &wrong } else { "" })
+        })?;
     }
     print(&format!("the key {key} of {} has another passphrase\n", maker.name));
     Ok(ExitCode::SUCCESS)
@@ -53,88 +63,9 @@ fn terminal(flag: &str) -> Result<Terminal, Failure> {
     Terminal::open().ok_or_else(|| Failure::Usage(format!("{flag} is missing, and there is no terminal to ask at")))
 }
 
-pub(super) fn rotate(arguments: &RotateArguments) -> Result<ExitCode, Failure> {
-    let Period(Some(overlap)) = arguments.overlap else {
-        return Err(Failure::Usage(
-            "--overlap 0 would let the old key live for ever: give a time such as 30d".to_owned(),
-        ));
-    };
-    let now = SystemTime::now();
-    let mut makers = Makers::open(&arguments.host.dir)?;
-    let mut maker = makers.get(&arguments.name)?.clone();
-    let planned = choice::key(&arguments.key, &maker.name, now)?;
-    if let Some(note) = choice::early_end(&planned, now) {
-        complain(&format!("warning: {note}"));
-    }
-    let old_home = gnupg_of(&maker);
-    let old: Vec<_> =
-        maker.keys.iter().filter(|key| key.state == State::Active).map(|key| key.fingerprint.clone()).collect();
-    // Asked for before anything is made.
-    let unlocked = old.iter().map(|key| Ok((key.clone(), old_passphrase(arguments, &old_home, key)?)));
-    let unlocked: Vec<_> = unlocked.collect::<Result<_, Failure>>()?;
-    let new_home = match home(arguments.key.gnupg_home.as_deref(), &arguments.host.dir)? {
-        Some(home) => Some(home),
-        None => maker.gnupg_home.clone(),
-    };
-    if new_home != maker.gnupg_home && !old.is_empty() {
-        return Err(Failure::Usage(format!(
-            "the keys of {} are in {}: both keys must be in one home while they overlap",
-            maker.name,
-            old_home.place()
-        )));
-    }
-    let gnupg = Gnupg::new(new_home.clone());
-    let holder = Holder { name: &maker.full_name, note: &maker.note, email: &maker.email };
-    let key = obtain(&planned, &holder, &gnupg, &makers)?;
-    let end = now.checked_add(overlap).unwrap_or(now);
-    maker.gnupg_home = new_home;
-    let done = retire(&mut maker, &unlocked, &gnupg, end).and_then(|()| {
-        maker.keys.push(MakerKey::active(&key.info.fingerprint, SystemTime::now()));
-        let file = assemble(&makers, &maker, &gnupg)?;
-        Ok(makers.update(maker.clone(), &file)?)
-    });
-    done.inspect_err(|_| {
-        complain("the key file is as it was; the old key's own expiry may be set in its home already");
-        key.take_back(&gnupg);
-    })?;
-    report(&makers, &maker, &key, end)
-}
-
-fn old_passphrase(arguments: &RotateArguments, gnupg: &Gnupg, key: &str) -> Result<Passphrase, Failure> {
-    if let Some(file) = &arguments.old_passphrase_file {
-        return file_passphrase(file);
-    }
-    if arguments.key.no_passphrase {
-        let none = PassphraseArguments { passphrase_file: None, passphrase_agent: false };
-        return of_key(gnupg, key, &none);
-    }
-    of_key(gnupg, key, &arguments.key.passphrase)
-}
-
-/// Lets the old keys end themselves: their own self-signatures say when, so that nothing needs to be done then. One that
-/// ends earlier anyway is left to do so.
-fn retire(maker: &mut Maker, unlocked: &[(String, Passphrase)], gnupg: &Gnupg, end: SystemTime) -> Result<(), Failure> {
-    for (fingerprint, passphrase) in unlocked {
-        let certificate = gnupg.export(fingerprint)?;
-        let held = certificates("key", &certificate, SystemTime::now());
-        let expires = held.iter().find(|key| key.fingerprint == *fingerprint).and_then(|key| key.expires);
-        let until = match expires {
-            Some(own) if own <= end => own,
-            _ => {
-                gnupg.expire(fingerprint, end, passphrase)?;
-                end
-            }
-        };
-        for key in maker.keys.iter_mut().filter(|key| key.fingerprint == *fingerprint) {
-            (key.state, key.until) = (State::Retiring, Some(date(until)));
-        }
-    }
-    Ok(())
-}
-
 /// Every certificate of the maker as its home has it now; one that is not there stays as it is published. In one armored
 /// block, because some readers take the first one alone.
-fn assemble(makers: &Makers, maker: &Maker, gnupg: &Gnupg) -> Result<Vec<u8>, Failure> {
+pub(super) fn assemble(makers: &Makers, maker: &Maker, gnupg: &Gnupg) -> Result<Vec<u8>, Failure> {
     let mut all = Vec::new();
     for key in &maker.keys {
         let bytes = match gnupg.export(&key.fingerprint) {
@@ -146,51 +77,22 @@ fn assemble(makers: &Makers, maker: &Maker, gnupg: &Gnupg) -> Result<Vec<u8>, Fa
     Ok(armored(&all)?)
 }
 
-fn published(makers: &Makers, maker: &Maker) -> String {
+pub(super) fn published(makers: &Makers, maker: &Maker) -> String {
     makers.key_file(&maker.key_file).display().to_string()
-}
-
-fn report(makers: &Makers, maker: &Maker, new: &Obtained, end: SystemTime) -> Result<ExitCode, Failure> {
-    // What counts is what readers of the file see.
-    let held = makers.certificates(maker, SystemTime::now())?;
-    let lasting = held.iter().find(|key| {
-        key.unusable.is_none()
-            && key.fingerprint != new.info.fingerprint
-            && key.expires.is_none_or(|own| own > end + std::time::Duration::from_secs(60))
-    });
-    if let Some(key) = lasting {
-        return Err(Failure::Failed(format!(
-            "key {} in {} does not end by {}: set its expiry with gpg, or revoke it",
-            key.fingerprint,
-            published(makers, maker),
-            date(end)
-        )));
-    }
-    print(&format!("{} signs with key {} from now on\n", maker.name, new.info.fingerprint));
-    for key in maker.keys.iter().filter(|key| key.state == State::Retiring) {
-        let until = key.until.as_deref().unwrap_or_default();
-        print(&format!("key {} verifies until {until}: sign its images anew until then\n", key.fingerprint));
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn revoke(arguments: &RevokeArguments) -> Result<ExitCode, Failure> {
     let mut makers = Makers::open(&arguments.host.dir)?;
     let mut maker = makers.get(&arguments.name)?.clone();
-    let fingerprint = which(&maker, arguments.fingerprint.as_deref())?;
+    let held = makers.certificates(&maker, SystemTime::now()).unwrap_or_default();
+    let fingerprint = which(&maker, &held, arguments.fingerprint.as_deref())?;
     let gnupg = gnupg_of(&maker);
-    let reason = match arguments.reason {
-        RevocationReason::Unspecified => Reason::Unspecified,
-        RevocationReason::Compromised => Reason::Compromised,
-        RevocationReason::Superseded => Reason::Superseded,
-        RevocationReason::Retired => Reason::Retired,
-    };
-    let there = gnupg.secret_key(&fingerprint).is_ok_and(|key| key.has_secret);
-    let passphrase = if there { of_key(&gnupg, &fingerprint, &arguments.passphrase)? } else { Passphrase::Agent };
-    if !there {
-        complain("the secret key is not at hand: the revocation that gpg laid by is used, which states no reason");
-    }
-    gnupg.revoke(&fingerprint, reason, &arguments.note, &passphrase)?;
+    let lost = format!(
+        "if it is lost: podseal imagemaker remove {} --force takes all keys of the maker out of the key directory",
+        maker.name
+    );
+    check_home(&maker, &gnupg, &lost)?;
+    revoke_in_home(arguments, &gnupg, &fingerprint)?;
     for key in maker.keys.iter_mut().filter(|key| key.fingerprint == fingerprint) {
         (key.state, key.until) = (State::Revoked, None);
     }
@@ -204,10 +106,7 @@ pub(super) fn revoke(arguments: &RevokeArguments) -> Result<ExitCode, Failure> {
         )));
     }
     print(&format!("key {fingerprint} of {} is revoked in {}\n", maker.name, published(&makers, &maker)));
-    print(
-        "webhooks refuse what it signed once the controller has seen the file, about a second after it is in its mount; \
-         podseal keys shows it\nnodes refuse it once they have the file\n",
-    );
+    print(DELAY);
     if maker.active().is_none() {
         print(&format!(
             "{0} has no key now, and no image of {1} verifies: podseal imagemaker rotate {0} --overlap 1d makes one\n",
@@ -217,10 +116,37 @@ pub(super) fn revoke(arguments: &RevokeArguments) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// One that was revoked there already, by gpg or by a run that was broken off, only has to be published.
+fn revoke_in_home(arguments: &RevokeArguments, gnupg: &Gnupg, fingerprint: &str) -> Result<(), Failure> {
+    let reason = match arguments.reason {
+        RevocationReason::Unspecified => Reason::Unspecified,
+        RevocationReason::Compromised => Reason::Compromised,
+        RevocationReason::Superseded => Reason::Superseded,
+        RevocationReason::Retired => Reason::Retired,
+    };
+    let passphrase = match gnupg.secret_key(fingerprint) {
+        Ok(key) if key.validity == 'r' => {
+            complain(&format!("note: key {fingerprint} is revoked in {} already: that is published", gnupg.place()));
+            return Ok(());
+        }
+        Ok(key) if key.has_secret => of_key(gnupg, fingerprint, &arguments.passphrase)?,
+        _ => {
+            complain("the secret key is not at hand: the revocation that gpg laid by is used, which states no reason");
+            Passphrase::Agent
+        }
+    };
+    Ok(gnupg.revoke(fingerprint, reason, &arguments.note, &passphrase)?)
+}
+
 /// The key that is meant: the one that is named, or the only one that is not revoked.
-fn which(maker: &Maker, named: Option<&str>) -> Result<String, Failure> {
+fn which(maker: &Maker, held: &[KeyInfo], named: Option<&str>) -> Result<String, Failure> {
     let usable: Vec<_> = maker.keys.iter().filter(|key| key.state != State::Revoked).collect();
-    let list = || usable.iter().map(|key| key.fingerprint.as_str()).collect::<Vec<_>>().join(", ");
+    let described = |key: &&MakerKey| {
+        let found = held.iter().find(|held| held.fingerprint == key.fingerprint);
+        let ends = found.map_or("-".to_owned(), |found| found.expires.map_or_else(|| "never".to_owned(), date));
+        format!("{} ({}, made {}, ends {ends})", key.fingerprint, key.state.label(), key.created)
+    };
+    let list = || usable.iter().map(described).collect::<Vec<_>>().join(", ");
     match (named, usable.as_slice()) {
         (Some(name), _) => {
             let plain: String = name.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_ascii_uppercase();

@@ -1,17 +1,18 @@
 //! `podseal imagemaker list`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use super::Failure;
+use super::{Failure, gnupg_of, leftover};
 use crate::cli::args::Format;
 use crate::cli::args::imagemaker::ListArguments;
-use crate::cli::output::print;
+use crate::cli::output::{complain, print};
 use crate::signature::openpgp::KeyInfo;
-use crate::signing::makers::{Maker, MakerKey, Makers, date};
+use crate::signing::makers::{Maker, MakerKey, Makers, State, date};
 
 /// A key as it is listed.
 struct Row<'a> {
@@ -34,9 +35,19 @@ pub(super) fn run(arguments: &ListArguments) -> Result<ExitCode, Failure> {
         let rows: Vec<_> = maker.keys.iter().map(|key| row(key, &held)).collect();
         all.push((maker, rows, problem));
     }
+    let mut homes = BTreeMap::new();
+    for maker in makers.list().iter().chain(makers.begun()) {
+        let gnupg = gnupg_of(maker);
+        let keys = homes.entry(gnupg.home.clone()).or_insert_with(|| leftover::secret_keys(&gnupg));
+        for key in leftover::unrecorded(&makers, maker, keys) {
+            complain(&leftover::note(maker, &key.fingerprint, &gnupg));
+        }
+    }
     let fine = all.iter().all(|(maker, rows, problem)| {
+        // One whose keys are all revoked is as it is meant to be: it has left.
+        let left = !maker.keys.is_empty() && maker.keys.iter().all(|key| key.state == State::Revoked);
         problem.is_none()
-            && maker.active().is_some_and(|key| rows.iter().any(|row| row.key == key && row.why.is_none()))
+            && (left || maker.active().is_some_and(|key| rows.iter().any(|row| row.key == key && row.why.is_none())))
     });
     match arguments.output {
         Format::Table => print(&table(&all)),

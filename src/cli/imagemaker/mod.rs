@@ -12,10 +12,15 @@ mod create;
 mod entries;
 mod hosts;
 mod keys;
+mod leftover;
 mod list;
 mod nodes;
+mod obtain;
 mod plan;
 pub(super) mod prompt;
+mod remove;
+mod rotate;
+mod withdraw;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -63,8 +68,9 @@ pub(super) fn run(command: &ImagemakerCommand, verbose: u8) -> ExitCode {
         ImagemakerAction::Create(arguments) => create::run(arguments),
         ImagemakerAction::List(arguments) => list::run(arguments),
         ImagemakerAction::Passwd(arguments) => keys::passwd(arguments),
-        ImagemakerAction::Rotate(arguments) => keys::rotate(arguments),
+        ImagemakerAction::Rotate(arguments) => rotate::run(arguments),
         ImagemakerAction::Revoke(arguments) => keys::revoke(arguments),
+        ImagemakerAction::Remove(arguments) => remove::run(arguments),
         ImagemakerAction::Policy(arguments) => nodes::run(arguments),
     };
     match done {
@@ -83,6 +89,36 @@ pub(super) fn run(command: &ImagemakerCommand, verbose: u8) -> ExitCode {
 /// gpg with the home that keeps a maker's keys.
 fn gnupg_of(maker: &Maker) -> Gnupg {
     Gnupg::new(maker.gnupg_home.clone())
+}
+
+/// The home must be there: gpg would make an empty one.
+fn check_home(maker: &Maker, gnupg: &Gnupg, otherwise: &str) -> Result<(), Failure> {
+    match gnupg.home.as_ref().filter(|home| !home.is_dir()) {
+        None => Ok(()),
+        Some(home) => Err(Failure::Failed(format!(
+            "the GnuPG home {} of the maker {} is not there: bring it back; {otherwise}",
+            home.display(),
+            maker.name
+        ))),
+    }
+}
+
+/// The home must be there, and the key in it not revoked behind the registry's back.
+fn usable_home(maker: &Maker, gnupg: &Gnupg) -> Result<(), Failure> {
+    let moved = format!("if it is elsewhere now: podseal imagemaker rotate {} --gnupg-home DIR", maker.name);
+    check_home(maker, gnupg, &moved)?;
+    let Some(active) = maker.active() else { return Ok(()) };
+    if gnupg.secret_key(&active.fingerprint).is_ok_and(|key| key.validity == 'r') {
+        return Err(Failure::Failed(format!(
+            "key {} is revoked in {} already, and not in the key file: podseal imagemaker revoke {} --fingerprint {} \
+             publishes that",
+            active.fingerprint,
+            gnupg.place(),
+            maker.name,
+            active.fingerprint
+        )));
+    }
+    Ok(())
 }
 
 /// The passphrase that the flags give, if they do.

@@ -7,6 +7,7 @@ use super::Failure;
 use super::choice::{self, PlannedKey};
 use super::prompt::Terminal;
 use crate::cli::args::imagemaker::{CreateArguments, KeyType, MakerArgument};
+use crate::signing::makers::check_text;
 
 /// A maker that is to be made.
 #[derive(Debug, Clone)]
@@ -72,9 +73,15 @@ fn maker(
     }
     let kind = choice::key_type(&arguments.key, terminal.as_deref_mut())?;
     if kind == KeyType::Existing {
+        if let Some(email) = &arguments.email {
+            mailbox(email).map_err(|why| Failure::Usage(format!("E-mail: {why}")))?;
+        }
         let key = PlannedKey::Existing(choice::existing(&arguments.key, terminal)?);
         let (full_name, note) = (arguments.full_name.clone(), arguments.note.clone());
         let (full_name, note) = (full_name.unwrap_or_default(), note.unwrap_or_default());
+        for (flag, text) in [("Full name", &full_name), ("Note", &note)] {
+            check_text(text).map_err(|why| Failure::Usage(format!("{flag}: {why}")))?;
+        }
         return Ok(Plan { name, path, full_name, email: arguments.email.clone(), note, key });
     }
     let (bits, lifetime) = choice::size_and_lifetime(&arguments.key, kind, terminal.as_deref_mut(), now)?;
@@ -86,7 +93,13 @@ fn maker(
             (None, Some(terminal)) => terminal.ask(question, Some(default), read),
             (None, None) => Ok(default.to_owned()),
         };
-    let address = address(&name, &path);
+    let usual = address(&name, &path);
+    if arguments.email.is_none() && terminal.is_none() && mailbox(&usual).is_err() {
+        return Err(Failure::Usage(format!(
+            "--email is missing: {usual} cannot be an address in a key, because {path} names no domain"
+        )));
+    }
+    let address = if mailbox(&usual).is_ok() { usual } else { String::new() };
     let full_name = text(&arguments.full_name, "Full name", "", terminal.as_deref_mut(), holder)?;
     let email = text(&arguments.email, "E-mail", &address, terminal.as_deref_mut(), mailbox)?;
     let note = text(&arguments.note, "Note", "", terminal.as_deref_mut(), plain)?;
@@ -117,18 +130,20 @@ fn holder(text: &str) -> Result<String, String> {
 
 fn mailbox(text: &str) -> Result<String, String> {
     let parts = text.split_once('@').filter(|(name, host)| !name.is_empty() && !host.is_empty() && !host.contains('@'));
-    if parts.is_none() || text.contains(char::is_whitespace) {
+    // As gpg takes it, which asks only when the key is made.
+    let fine = |c: char| !c.is_ascii() || c.is_ascii_alphanumeric() || "_-.".contains(c);
+    let taken = parts.is_some_and(|(name, host)| {
+        name.chars().all(|c| fine(c) || "!#$%&'*+/=?^`{|}~".contains(c)) && host.chars().all(fine)
+    });
+    let dots = text.starts_with('.') || text.ends_with('.') || text.contains("..") || text.contains("@.");
+    if !taken || dots || text.contains(char::is_whitespace) {
         return Err("an address such as imagemaker@registry.local".to_owned());
     }
     plain(text)
 }
 
 fn plain(text: &str) -> Result<String, String> {
-    let forbidden = |c: char| c.is_control() || matches!(c, '<' | '>' | '(' | ')');
-    if text.contains(forbidden) || text.len() > 200 {
-        return Err("at most 200 bytes without <, >, parentheses and control characters".to_owned());
-    }
-    Ok(text.to_owned())
+    check_text(text).map(|()| text.to_owned())
 }
 
 #[cfg(test)]
@@ -164,7 +179,27 @@ mod tests {
     fn an_address_is_made_of_name_and_host() {
         assert_eq!(address("immkk8s", "registry.local/k8s-c10f1"), "immkk8s@registry.local");
         assert_eq!(address("a", "registry.local:5000/x"), "a@registry.local");
-        for wrong in ["", "a", "@b", "a@", "a@b@c", "a b@c", "a@b<c>", "a@b\nName-Real: x"] {
+        assert!(mailbox(&address("a", "[::1]:5000/x")).is_err());
+        for fine in ["a@registry.local", "a@127.0.0.1", "a+b@x-y.z", "имя@пример.рф"] {
+            mailbox(fine).unwrap();
+        }
+        for wrong in [
+            "a@[::1]",
+            "a@b.",
+            "a@.b",
+            "a@b..c",
+            ".a@b",
+            "a,b@c",
+            "\"a\"@b",
+            "",
+            "a",
+            "@b",
+            "a@",
+            "a@b@c",
+            "a b@c",
+            "a@b<c>",
+            "a@b\nName-Real: x",
+        ] {
             assert!(mailbox(wrong).is_err(), "{wrong:?}");
         }
         for wrong in ["", " ", "a@b.com", "Image <Maker>", "Image (Maker)", "Image\nMaker"] {

@@ -1,6 +1,6 @@
 //! What a file's name says: whether it is a key file, of which kind, and which Secret is its own.
 
-use crate::cluster::objects::SYNCED_KEY_PREFIX;
+use crate::cluster::objects::{SYNCED_KEY_PREFIX, is_subdomain};
 
 /// Longest value of a label, which is where the file's name is kept (Kubernetes, "Labels and Selectors").
 const MAX_LABEL: usize = 63;
@@ -68,17 +68,6 @@ impl KeyName {
             KeyKind::Cosign => COSIGN_PUB,
         }
     }
-}
-
-/// RFC 1123 as Kubernetes checks names of Secrets.
-fn is_subdomain(name: &str) -> bool {
-    let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    name.split('.').all(|label| {
-        let label = label.as_bytes();
-        label.first().is_some_and(alphanumeric)
-            && label.last().is_some_and(alphanumeric)
-            && label.iter().all(|b| alphanumeric(b) || *b == b'-')
-    })
 }
 
 #[cfg(test)]

@@ -181,11 +181,7 @@ impl Gnupg {
     }
 
     fn revocation_file(&self, fingerprint: &str) -> Option<PathBuf> {
-        let home = self.home.clone().or_else(|| {
-            let given = std::env::var_os("GNUPGHOME").filter(|home| !home.is_empty()).map(PathBuf::from);
-            given.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".gnupg")))
-        })?;
-        Some(home.join("openpgp-revocs.d").join(format!("{fingerprint}.rev")))
+        Some(self.folder()?.join("openpgp-revocs.d").join(format!("{fingerprint}.rev")))
     }
 
     /// Gives a key another passphrase; with [`Passphrase::Agent`] the agent asks for both. `Secret::none` as the new one

@@ -99,7 +99,16 @@ impl Gnupg {
         loopback: bool,
         answer: impl FnMut(&str) -> Reply,
     ) -> Result<Output, GnupgError> {
-        let mut all = vec!["--no-tty", "--quiet", "--no-auto-check-trustdb", "--command-fd", "0", "--status-fd", "2"];
+        let mut all = vec![
+            "--no-tty",
+            "--quiet",
+            "--no-greeting",
+            "--no-auto-check-trustdb",
+            "--command-fd",
+            "0",
+            "--status-fd",
+            "2",
+        ];
         if loopback {
             all.extend(["--pinentry-mode", "loopback"]);
         }

@@ -102,6 +102,14 @@ pub(super) fn publish_over(path: &Path, content: &[u8]) -> Result<(), String> {
     moved.and_then(|()| sync_folder(path)).map_err(named)
 }
 
+/// Takes a file away, if it is there.
+pub(super) fn withdraw(path: &Path) -> Result<(), String> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other.and_then(|()| sync_folder(path)).map_err(|error| format!("{}: {error}", path.display())),
+    }
+}
+
 /// The content on disk under a name that no reader of keys takes for a key file.
 fn write_beside(path: &Path, content: &[u8]) -> Result<PathBuf, String> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -5,7 +5,9 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::fields::{check, check_begun};
 use super::{MAX_REGISTRY, read_bounded};
+use crate::domain::printable::printable;
 
 /// Its name below the directory.
 pub(super) const FILE: &str = "imagemakers.json";
@@ -15,6 +17,9 @@ const VERSION: u32 = 1;
 struct Document<M> {
     version: u32,
     makers: M,
+    /// Makers whose first key is being made, without keys: what is there later was broken off.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    begun: Vec<Maker>,
 }
 
 /// Who signs for a path.
@@ -106,24 +111,28 @@ pub fn date(time: SystemTime) -> String {
     time.map_or_else(|| "a time out of range".to_owned(), |time| time.to_string())
 }
 
-pub(super) fn read(path: &Path) -> Result<Vec<Maker>, String> {
+/// The makers, and those that were begun.
+pub(super) fn read(path: &Path) -> Result<(Vec<Maker>, Vec<Maker>), String> {
     match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
         Err(error) => return Err(format!("{}: {error}", path.display())),
         Ok(_) => {}
     }
     let named = |error: &dyn std::fmt::Display| {
-        format!("{}: {error}; restore the file, or take it away and create the makers anew", path.display())
+        let why: String = printable(&error.to_string()).chars().take(500).collect();
+        format!("{}: {why}; put that right in it, or restore the file", path.display())
     };
     let text = read_bounded(path, MAX_REGISTRY)?;
     let document: Document<serde_json::Value> = serde_json::from_slice(&text).map_err(|e| named(&e))?;
     if document.version != VERSION {
         return Err(format!("{}: of version {}, made by a newer podseal", path.display(), document.version));
     }
-    serde_json::from_value(document.makers).map_err(|e| named(&e))
+    let makers: Vec<Maker> = serde_json::from_value(document.makers).map_err(|e| named(&e))?;
+    check(&makers).and_then(|()| check_begun(&document.begun)).map_err(|why| named(&why))?;
+    Ok((makers, document.begun))
 }
 
-pub(super) fn text(makers: &[Maker]) -> Result<String, String> {
-    let document = Document { version: VERSION, makers };
+pub(super) fn text(makers: &[Maker], begun: &[Maker]) -> Result<String, String> {
+    let document = Document { version: VERSION, makers, begun: begun.to_vec() };
     serde_json::to_string_pretty(&document).map(|text| text + "\n").map_err(|e| format!("{FILE}: {e}"))
 }

@@ -13,8 +13,13 @@ fn maker(name: &str, path: &str) -> Maker {
         gnupg_home: None,
         lookaside: None,
         insecure: false,
-        keys: vec![MakerKey::active(&"A".repeat(40), SystemTime::UNIX_EPOCH)],
+        keys: vec![MakerKey::active(&fingerprint(path), SystemTime::UNIX_EPOCH)],
     }
+}
+
+/// One of its own for each path that the tests have as an only one, or as a second.
+fn fingerprint(path: &str) -> String {
+    if path.ends_with("k8s-c10f1") { "C".repeat(40) } else { "A".repeat(40) }
 }
 
 fn host() -> tempfile::TempDir {
@@ -148,4 +153,90 @@ fn a_new_key_that_cannot_be_published_is_not_recorded_either() {
     std::fs::create_dir(directory.join("keys")).unwrap();
     makers.update(changed.clone(), b"new").unwrap();
     assert_eq!(Makers::read(&directory).unwrap().list(), [changed]);
+}
+
+#[test]
+fn a_registry_changed_by_hand_is_refused_with_the_field() {
+    let host = host();
+    let directory = host.path().join("sig");
+    let file = directory.join("imagemakers.json");
+    let mut makers = Makers::open(&directory).unwrap();
+    makers.add(maker("imklocal", "registry.local"), b"key").unwrap();
+    let text = std::fs::read_to_string(&file).unwrap();
+    for (from, to, said) in [
+        ("\"imklocal.pgp\"", "\"../../x\"", "maker 1, keyFile: "),
+        ("\"imklocal.pgp\"", "\"other.pgp\"", "maker 1, keyFile: "),
+        ("\"imklocal.pgp\"", "\"imklocal.pub\"", "maker 1, keyFile: "),
+        ("\"name\": \"imklocal\"", "\"name\": \"../x\"", "maker 1, name: "),
+        ("\"registry.local\"", "\"Registry.local/*\"", "maker 1, path: "),
+        ("\"registry.local\"", "\"*\"", "maker 1, path: "),
+        ("\"Image Maker\"", "\"\\u001b[31mred\"", "maker 1, fullName: "),
+        ("imklocal@registry.local", "a@b\\u0007", "maker 1, email: "),
+        ("1970-01-01T00:00:00Z", "\\u001b]0;x", "maker 1, keys.created: "),
+        ("AAAAA\"", "aaaaa\"", "maker 1, keys.fingerprint: "),
+        ("\"fullName\"", "\"\\u001bName\"", "unknown field"),
+        ("\"keys\"", "\"gnupgHome\": \"x\", \"keys\"", "maker 1, gnupgHome: "),
+        ("\"keys\"", "\"lookaside\": \"file:///x\", \"keys\"", "maker 1, lookaside: "),
+    ] {
+        assert!(text.contains(from), "{from}: {text}");
+        std::fs::write(&file, text.replace(from, to)).unwrap();
+        let error = Makers::read(&directory).unwrap_err();
+        assert!(error.contains("imagemakers.json: ") && error.contains(said), "{to}: {error}");
+        assert!(error.ends_with("; put that right in it, or restore the file"), "{error}");
+        assert!(!error.contains(char::is_control), "{error:?}");
+    }
+    // Two for one path, or with one key.
+    let twice = |other: Maker| record::text(&[maker("imklocal", "registry.local"), other], &[]).unwrap();
+    for (other, said) in [
+        (maker("other", "registry.local"), "maker 2, path: registry.local is there twice"),
+        (maker("imklocal", "registry.local/x"), "maker 2, name: imklocal is there twice"),
+        (maker("other", "registry.local/x"), "maker 2, keys.fingerprint: AAAA"),
+        (
+            Maker { email: "Imklocal@registry.local".to_owned(), ..maker("other", "registry.local/k8s-c10f1") },
+            "maker 2, email: imklocal@registry.local is there twice",
+        ),
+    ] {
+        std::fs::write(&file, twice(other)).unwrap();
+        let error = Makers::read(&directory).unwrap_err();
+        assert!(error.contains(said), "{error}");
+    }
+    std::fs::write(&file, text).unwrap();
+    assert_eq!(Makers::read(&directory).unwrap().list().len(), 1);
+}
+
+#[test]
+fn a_maker_that_is_begun_is_recorded_until_it_is_there_or_given_up() {
+    let host = host();
+    let directory = host.path().join("sig");
+    let mut makers = Makers::open(&directory).unwrap();
+    let begun = |makers: &Makers| makers.begun().iter().map(|maker| maker.name.clone()).collect::<Vec<_>>();
+    for name in ["imklocal", "imklocal", "other"] {
+        makers.begin(maker(name, "registry.local")).unwrap();
+    }
+    let read = Makers::read(&directory).unwrap();
+    assert_eq!((begun(&read), read.list().len()), (vec!["imklocal".to_owned(), "other".to_owned()], 0));
+    assert!(read.begun().iter().all(|maker| maker.keys.is_empty()));
+    makers.add(maker("imklocal", "registry.local"), b"key").unwrap();
+    makers.give_up("other").unwrap();
+    let read = Makers::read(&directory).unwrap();
+    assert_eq!((begun(&read), read.list().len()), (vec![], 1));
+    let file = directory.join("imagemakers.json");
+    makers.begin(maker("other", "registry.local/x")).unwrap();
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("\"other.pgp\"", "\"../other.pgp\"")).unwrap();
+    let error = Makers::read(&directory).unwrap_err();
+    assert!(error.contains("begun, keyFile: "), "{error}");
+}
+
+#[test]
+fn a_maker_is_removed_with_its_key_file_or_without() {
+    let host = host();
+    let directory = host.path().join("sig");
+    let mut makers = Makers::open(&directory).unwrap();
+    for keep in [false, true] {
+        makers.add(maker("imklocal", "registry.local"), b"key").unwrap();
+        makers.remove("imklocal", keep).unwrap();
+        assert_eq!(directory.join("keys/imklocal.pgp").exists(), keep);
+        assert!(Makers::read(&directory).unwrap().list().is_empty());
+    }
 }

@@ -11,7 +11,7 @@ crate::tests! {
     every_message_on_image_makers_is_one_that_podseal_says,
 }
 
-const COMMANDS: [&str; 6] = ["create", "list", "passwd", "rotate", "revoke", "policy"];
+const COMMANDS: [&str; 7] = ["create", "list", "passwd", "rotate", "revoke", "remove", "policy"];
 
 /// The long flags of a command, each with its default.
 fn flags(command: &str) -> Vec<(String, Option<String>)> {

@@ -18,6 +18,7 @@ use crate::support::tools::Ran;
 crate::tests! {
     needs [Cluster, Gpg, Registry, Store];
     a_policy_is_applied_and_what_others_wrote_stays,
+    an_entry_written_otherwise_is_the_same_and_goes_with_its_maker,
     a_revoked_key_stops_verifying_in_every_webhook,
 }
 
@@ -113,6 +114,47 @@ fn a_policy_is_applied_and_what_others_wrote_stays() {
     let applied = cluster.apply(&printed).succeeded();
     assert!(!applied.stderr.contains("Warning"), "{applied}");
     assert_eq!(policy(&cluster, "printed")["spec"], serde_saphyr::from_str::<Value>(&printed).unwrap()["spec"]);
+}
+
+fn an_entry_written_otherwise_is_the_same_and_goes_with_its_maker() {
+    let (cluster, host) = (Cluster::start(), Host::new());
+    let kubeconfig = cluster.kubeconfig(User::Admin);
+    let apply = ["--apply", "--kubeconfig", kubeconfig.to_str().unwrap()];
+    host.create(&[&["a@localhost/a", "b@localhost"], &apply[..]].concat()).succeeded();
+    let registries = |policy: &Value| -> Vec<String> {
+        let entries = policy["spec"]["registries"].as_array().unwrap();
+        entries.iter().map(|entry| entry["registry"].as_str().unwrap().to_owned()).collect()
+    };
+    // By hand: another way to write the same path.
+    for written in ["localhost/a/*", "localhost/a/", "LOCALHOST/a"] {
+        let edit = format!(r#"[{{"op":"replace","path":"/spec/registries/0/registry","value":"{written}"}}]"#);
+        cluster.kubectl(&["patch", "crsp", "imagemakers", "--type=json", "-p", &edit]).succeeded();
+        host.run(&[&["policy"], &apply[..]].concat()).succeeded();
+        assert_eq!(registries(&policy(&cluster, "imagemakers")), ["localhost/a", "localhost"], "{written}");
+    }
+    let same =
+        r#"[{"op":"replace","path":"/spec/registries/0","value":{"registry":"localhost/a/*","signCheck":false}}]"#;
+    cluster.kubectl(&["patch", "crsp", "imagemakers", "--type=json", "-p", same]).succeeded();
+    let ran = host.run(&[&["policy"], &apply[..]].concat()).failed();
+    assert!(ran.stderr.contains("an entry for localhost/a that asks for something else (\"localhost/a/*\")"), "{ran}");
+    assert_eq!(registries(&policy(&cluster, "imagemakers")), ["localhost/a/*", "localhost"]);
+    let back = r#"[{"op":"remove","path":"/spec/registries/0"}]"#;
+    cluster.kubectl(&["patch", "crsp", "imagemakers", "--type=json", "-p", back]).succeeded();
+    host.run(&[&["policy"], &apply[..]].concat()).succeeded();
+
+    // Somebody's policy names the key, too.
+    let theirs = "{apiVersion: tmax.io/v1, kind: ClusterRegistrySecurityPolicy, metadata: {name: theirs}, \
+                  spec: {registries: [{registry: example.org/x, signCheck: true, \
+                  gpgKeyRef: 'k8s://registry-system/sigstore-key-a'}]}}";
+    cluster.apply(theirs).succeeded();
+    let ran = host.run(&[&["remove", "a", "--force"], &apply[..]].concat()).succeeded();
+    assert!(ran.stdout.contains("imagemakers changed: the maker's entry is taken out, 1 stay"), "{ran}");
+    let note = "note: the policy theirs still asks for the maker's key, for example.org/x: take that entry out";
+    assert!(ran.stderr.contains(note), "{ran}");
+    assert_eq!(registries(&policy(&cluster, "imagemakers")), ["localhost"]);
+    let ran = host.run(&[&["remove", "b", "--force"], &apply[..]].concat()).failed();
+    assert!(ran.stderr.contains("the maker is removed, its entry in the policy imagemakers is not"), "{ran}");
+    assert!(ran.stderr.contains("it would be empty: kubectl delete crsp imagemakers"), "{ran}");
 }
 
 fn a_revoked_key_stops_verifying_in_every_webhook() {

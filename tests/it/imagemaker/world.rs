@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use podseal::signature::SignatureError;
 use podseal::signature::openpgp::{KeyInfo, Keyring, SignedContent};
@@ -24,6 +24,11 @@ pub const PLAIN: [&str; 8] = [
     "--no-passphrase",
     "--lookaside=http://localhost:81/sigstore/",
 ];
+
+/// Flags of a new key at a rotation that leave nothing open.
+pub const NEW: [&str; 5] = ["--key-type", "ed25519", "--expires", "1y", "--no-passphrase"];
+
+pub const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A signing host.
 pub struct Host {
@@ -56,6 +61,15 @@ impl Host {
     #[must_use]
     pub fn create(&self, args: &[&str]) -> Ran {
         self.run(&[&["create"], args, &PLAIN].concat())
+    }
+
+    /// The same with a passphrase, which this file holds.
+    #[track_caller]
+    pub fn create_locked(&self, name: &str, passphrase: &str) {
+        let mut flags = PLAIN.to_vec();
+        flags.splice(6..7, ["--passphrase-file", passphrase]);
+        self.run(&[&["create", name], &flags[..]].concat()).succeeded();
+        self.forget();
     }
 
     /// The same with the store and over plain HTTP, for registries of the tests.
