@@ -1,7 +1,6 @@
 //! `podseal imagemaker list`.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Failure, gnupg_of, leftover};
 use crate::cli::args::Format;
 use crate::cli::args::imagemaker::ListArguments;
-use crate::cli::output::{complain, print};
+use crate::cli::output::{columns, complain, print};
 use crate::signature::openpgp::KeyInfo;
 use crate::signing::makers::{Maker, MakerKey, Makers, State, date};
 
@@ -109,15 +108,5 @@ fn table(makers: &[(&Maker, Vec<Row<'_>>, Option<String>)]) -> String {
             notes.push(problem.clone());
         }
     }
-    let width = |i: usize| lines.iter().filter_map(|(cells, _)| cells.get(i)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<_> = (0..6).map(|i| width(i).unwrap_or(0)).collect();
-    let mut text = String::new();
-    for (cells, notes) in &lines {
-        let padded: Vec<_> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        let _ = writeln!(text, "{}", padded.join("  ").trim_end());
-        for note in notes {
-            let _ = writeln!(text, "  {note}");
-        }
-    }
-    text
+    columns(&lines)
 }
