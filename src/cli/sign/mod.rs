@@ -1,5 +1,6 @@
 //! `podseal sign`: signatures for images that are in a registry.
 
+mod certificate;
 pub(super) mod context;
 mod one;
 
