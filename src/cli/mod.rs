@@ -45,13 +45,17 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let typed =
-        command.try_get_matches_from(arguments).and_then(|mut found| Arguments::from_arg_matches_mut(&mut found));
+        command.try_get_matches_from(&arguments).and_then(|mut found| Arguments::from_arg_matches_mut(&mut found));
     match typed {
         Ok(arguments) => carry_out(arguments, called == Called::Plugin),
-        Err(error) => {
-            // Help and version are no errors; clap prints each where it belongs.
-            let _ = error.print();
-            if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
+        Err(error) if error.use_stderr() => {
+            output::complain_of_usage(&error, &arguments);
+            ExitCode::from(USAGE)
+        }
+        Err(help) => {
+            // Help and version are no errors.
+            let _ = help.print();
+            ExitCode::SUCCESS
         }
     }
 }

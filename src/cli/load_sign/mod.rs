@@ -40,7 +40,7 @@ pub(super) fn run(command: &LoadSignCommand, verbose: u8) -> ExitCode {
         runtime.block_on(until_interrupted(all(command, &target)))
     });
     done.unwrap_or_else(|error| {
-        complain(&error);
+        complain(&printable(&error));
         ExitCode::from(USAGE)
     })
 }

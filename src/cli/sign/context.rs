@@ -13,6 +13,7 @@ use crate::cli::imagemaker::prompt::Terminal;
 use crate::cli::output::complain;
 use crate::cli::sign::{Failed, certificate};
 use crate::domain::image::{ImageRef, Repository};
+use crate::domain::printable::printable;
 use crate::signing::cosign::{CosignKey, Form, MAX_KEY_FILE};
 use crate::signing::deposit::{Depot, Destination, Line};
 use crate::signing::gnupg::{Gnupg, GnupgError, Passphrase, Secret};
@@ -67,7 +68,7 @@ fn keychain(authfile: Option<&Path>) -> Result<Keychain, String> {
 fn credentials(path: &Path, bytes: &[u8]) -> Result<DockerConfig, String> {
     let config = DockerConfig::from_file_bytes(bytes).map_err(|why| format!("{}: {why}", path.display()))?;
     for problem in config.problems() {
-        complain(&format!("{}: {problem}", path.display()));
+        complain(&printable(&format!("{}: {problem}", path.display())));
     }
     Ok(config)
 }
@@ -139,7 +140,7 @@ fn signer(arguments: &KeyArguments) -> Result<Option<Arc<Signer>>, String> {
     let keys = Keys { gnupg, passphrase, makers: &makers, ask: &mut ask };
     let signer = Signer::open(name, keys, SystemTime::now()).map_err(|error| format!("--sign-by {name}: {error}"))?;
     for note in signer.notes() {
-        complain(&format!("--sign-by {name}: {note}"));
+        complain(&printable(&format!("--sign-by {name}: {note}")));
     }
     Ok(Some(Arc::new(signer)))
 }
@@ -151,7 +152,7 @@ fn makers(dir: &Path, name: &str) -> Result<Vec<Maker>, String> {
         Ok(makers) => Ok(makers.list().to_vec()),
         Err(why) if is_address(name) => Err(format!("--dir: {why}")),
         Err(why) => {
-            complain(&format!("--dir: {why}; whether the key is retiring or revoked is not looked at"));
+            complain(&printable(&format!("--dir: {why}; whether the key is retiring or revoked is not looked at")));
             Ok(Vec::new())
         }
     }

@@ -7,6 +7,7 @@ use super::{NOT_FOUND_OUT, NOT_SIGNED, worse};
 use crate::cli::output::{complain, print};
 use crate::domain::digest::{Algorithm, Digest};
 use crate::domain::image::ImageRef;
+use crate::domain::printable::printable;
 use crate::fault::Fault;
 use crate::signing::cosign;
 use crate::signing::deposit::{Depot, Line};
@@ -214,6 +215,6 @@ fn report(name: &str, key: &str, done: Result<Outcome, SignError>) -> u8 {
 }
 
 pub(in crate::cli) fn tell(name: &str, failed: &Failed) -> u8 {
-    complain(&format!("not signed: {name}: {}", failed.why));
+    complain(&printable(&format!("not signed: {name}: {}", failed.why)));
     failed.code()
 }
