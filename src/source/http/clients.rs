@@ -124,7 +124,9 @@ fn build(
             .pool_idle_timeout(CONNECTION_IDLE)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST);
         let builder = match identity {
-            Some(identity) => builder.identity(identity.clone()),
+            // A server tells with the first answer whether it takes the certificate (RFC 8446, section 4.4.2.4). What it
+            // says against it is lost in HTTP/2, whose connection is set up before that.
+            Some(identity) => builder.identity(identity.clone()).http1_only(),
             None => builder,
         };
         match guard {
