@@ -68,7 +68,9 @@ impl ClientCertificate {
             _ => ClientCertificateError::Key("it is of a kind that TLS does not take: ECDSA, Ed25519 or RSA"),
         })?;
         let mut hash = Context::new(&SHA256);
-        chain.iter().for_each(|certificate| hash.update(certificate));
+        for certificate in &chain {
+            hash.update(certificate);
+        }
         hash.update(key.secret_der());
         let mut id = [0; 32];
         id.copy_from_slice(hash.finish().as_ref());

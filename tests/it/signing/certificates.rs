@@ -65,7 +65,7 @@ impl Scene {
 
     fn signatures(&self, image: &Image) -> usize {
         let folder = self.folder.join(format!("sigstore/{}@sha256={}", image.repository, image.hex()));
-        (1..).take_while(|n| folder.join(format!("signature-{n}")).is_file()).count()
+        (1..=128).take_while(|n| folder.join(format!("signature-{n}")).is_file()).count()
     }
 }
 

@@ -84,20 +84,20 @@ impl Authority {
 
     /// A client certificate for somebody of this name.
     pub fn client(&self, name: &str) -> Issued {
-        self.client_by(name, KeyPair::generate().unwrap(), (2001, 2100))
+        self.client_by(name, &KeyPair::generate().unwrap(), (2001, 2100))
     }
 
     /// The same with an RSA key.
     pub fn client_rsa(&self, name: &str) -> Issued {
-        self.client_by(name, KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap(), (2001, 2100))
+        self.client_by(name, &KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap(), (2001, 2100))
     }
 
     /// The same, valid in the given years only.
     pub fn client_between(&self, name: &str, years: (i32, i32)) -> Issued {
-        self.client_by(name, KeyPair::generate().unwrap(), years)
+        self.client_by(name, &KeyPair::generate().unwrap(), years)
     }
 
-    fn client_by(&self, name: &str, key: KeyPair, years: (i32, i32)) -> Issued {
+    fn client_by(&self, name: &str, key: &KeyPair, years: (i32, i32)) -> Issued {
         let issued = self.issue_for(&[], key, |params| {
             params.distinguished_name = rcgen::DistinguishedName::new();
             params.distinguished_name.push(DnType::CommonName, name);
@@ -119,10 +119,10 @@ impl Authority {
     }
 
     fn issue(&self, names: &[&str], adjust: impl FnOnce(&mut CertificateParams)) -> Issued {
-        self.issue_for(names, KeyPair::generate().unwrap(), adjust)
+        self.issue_for(names, &KeyPair::generate().unwrap(), adjust)
     }
 
-    fn issue_for(&self, names: &[&str], key: KeyPair, adjust: impl FnOnce(&mut CertificateParams)) -> Issued {
+    fn issue_for(&self, names: &[&str], key: &KeyPair, adjust: impl FnOnce(&mut CertificateParams)) -> Issued {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.distinguished_name.push(DnType::CommonName, "server");
@@ -131,7 +131,7 @@ impl Authority {
         adjust(&mut params);
         let folder = scratch::folder("cert");
         let issued = Issued { cert: folder.join("tls.crt"), key: folder.join("tls.key") };
-        std::fs::write(&issued.cert, params.signed_by(&key, &self.issuer).unwrap().pem()).unwrap();
+        std::fs::write(&issued.cert, params.signed_by(key, &self.issuer).unwrap().pem()).unwrap();
         std::fs::write(&issued.key, key.serialize_pem()).unwrap();
         issued
     }
