@@ -34,9 +34,9 @@ const USAGE: u8 = 64;
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let called = Called::by(arguments.first().map(OsString::as_os_str));
-    let (command, arguments) = match called {
-        Called::Podseal => (Arguments::command(), arguments),
-        Called::Plugin => (Arguments::command().bin_name(plugin::NAME), plugin::arguments(arguments)),
+    let arguments = match called {
+        Called::Podseal => arguments,
+        Called::Plugin => plugin::arguments(arguments),
         Called::Completion => {
             let mut root = Arguments::command();
             root.build();
@@ -44,16 +44,26 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
-    let typed =
-        command.try_get_matches_from(arguments).and_then(|mut found| Arguments::from_arg_matches_mut(&mut found));
-    match typed {
+    match typed(called, &arguments) {
         Ok(arguments) => carry_out(arguments, called == Called::Plugin),
-        Err(error) => {
-            // Help and version are no errors; clap prints each where it belongs.
-            let _ = error.print();
-            if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
+        Err(error) if error.use_stderr() => {
+            output::complain_of_usage(&error, &arguments, |safe| typed(called, safe).err());
+            ExitCode::from(USAGE)
+        }
+        Err(help) => {
+            // Help and version are no errors.
+            let _ = help.print();
+            ExitCode::SUCCESS
         }
     }
+}
+
+fn typed(called: Called, arguments: &[OsString]) -> Result<Arguments, clap::Error> {
+    let command = match called {
+        Called::Plugin => Arguments::command().bin_name(plugin::NAME),
+        _ => Arguments::command(),
+    };
+    Arguments::from_arg_matches_mut(&mut command.try_get_matches_from(arguments)?)
 }
 
 fn carry_out(arguments: Arguments, plugin: bool) -> ExitCode {

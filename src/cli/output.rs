@@ -1,8 +1,9 @@
 //! Writing to the two streams without panicking when nobody reads.
 
+use std::ffi::OsString;
 use std::io::Write;
 
-use crate::domain::printable::{printable_lines, unprintable};
+use crate::domain::printable::{printable, printable_lines};
 
 /// Results, to standard output; what could steer a terminal is escaped, whoever wrote it. A reader that went away ends
 /// the output quietly.
@@ -17,9 +18,24 @@ pub(super) fn complain(text: &str) {
     let _ = writeln!(err, "podseal: {}", printable_lines(text));
 }
 
-/// Text of strangers for a terminal: what would break the line, hide something or turn it around is replaced by U+FFFD.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if unprintable(c) { '\u{fffd}' } else { c }).collect()
+/// What the parser of arguments says. It quotes them as they came, and whoever typed the command may have had them from
+/// somebody else: an image's name from a list, for one. `parse` is asked again with what is safe to show.
+pub(super) fn complain_of_usage(
+    error: &clap::Error,
+    arguments: &[OsString],
+    parse: impl FnOnce(&[OsString]) -> Option<clap::Error>,
+) {
+    let safe: Vec<OsString> =
+        arguments.iter().map(|argument| printable(&argument.to_string_lossy()).into_owned().into()).collect();
+    let _ = if safe == arguments {
+        error.print()
+    } else if let Some(error) = parse(&safe) {
+        error.print()
+    } else {
+        // In one line, and without what was wrong with it.
+        complain(&printable(&error.render().to_string()));
+        Ok(())
+    };
 }
 
 /// Lines of cells under each other, each with the notes that belong to it; the first line is the heading.
@@ -53,11 +69,5 @@ mod tests {
             (cells(["longer", ""]), vec![]),
         ];
         assert_eq!(columns(&lines), "NAME    KEY\nä       f\n  why\n  where\nlonger\n");
-    }
-
-    #[test]
-    fn what_would_forge_a_line_is_replaced() {
-        assert_eq!(printable("a\u{1b}[2K\nb\u{2028}\u{202e}\u{200b}"), "a\u{fffd}[2K\u{fffd}b\u{fffd}\u{fffd}\u{fffd}");
-        assert_eq!(printable("Jürgen – 日本 <a@b>"), "Jürgen – 日本 <a@b>");
     }
 }

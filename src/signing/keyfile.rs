@@ -10,7 +10,6 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -27,6 +26,7 @@ use sequoia_openpgp::types::PublicKeyAlgorithm;
 
 use super::gnupg::{Gnupg, GnupgError, Passphrase, Secret};
 use super::home::TemporaryHome;
+use super::secret_file::exposed;
 
 /// Bytes of a file with one secret key.
 const MAX_FILE: u64 = 1 << 20;
@@ -78,10 +78,10 @@ impl KeyFile {
         ask: &mut dyn FnMut(&str) -> Result<Secret, GnupgError>,
     ) -> Result<Self, KeyFileError> {
         let unusable = |why: String| KeyFileError::Unusable(path.display().to_string(), why);
-        let (bytes, mode) = read(path).map_err(unusable)?;
+        let (bytes, exposed) = read(path).map_err(unusable)?;
         let cert = one_secret_key(&bytes).map_err(unusable)?;
-        if mode & 0o077 != 0 {
-            return Err(unusable(format!("others may read it (mode {mode:04o}): chmod 600 {}", path.display())));
+        if let Some(why) = exposed {
+            return Err(unusable(why));
         }
         let key = signing_key(&cert, now).map_err(unusable)?;
         let public = cert.clone().strip_secret_key_material().to_vec();
@@ -147,8 +147,8 @@ fn by_gpg(algorithm: PublicKeyAlgorithm) -> bool {
     !here.contains(&algorithm)
 }
 
-/// The content, and the mode of the file that was read.
-fn read(path: &Path) -> Result<(Vec<u8>, u32), String> {
+/// The content, and why others may read it, if so.
+fn read(path: &Path) -> Result<(Vec<u8>, Option<String>), String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
     let about = file.metadata().map_err(|error| error.to_string())?;
     if !about.is_file() {
@@ -156,7 +156,7 @@ fn read(path: &Path) -> Result<(Vec<u8>, u32), String> {
     }
     let mut bytes = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    if bytes.len() as u64 > MAX_FILE { Err("larger than 1 MiB".to_owned()) } else { Ok((bytes, about.mode() & 0o7777)) }
+    if bytes.len() as u64 > MAX_FILE { Err("larger than 1 MiB".to_owned()) } else { Ok((bytes, exposed(&about, path))) }
 }
 
 /// The one certificate in the file; it must hold secret parts.

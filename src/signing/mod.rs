@@ -23,4 +23,5 @@ pub mod image;
 pub mod keyfile;
 pub mod makers;
 pub mod payload;
+pub mod secret_file;
 pub mod signer;

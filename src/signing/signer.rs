@@ -118,6 +118,11 @@ impl Signer {
     }
 }
 
+/// Whether this names a key by an address, and not by its file, fingerprint or ID.
+pub fn is_address(name: &str) -> bool {
+    path_of(name).is_none() && name.contains('@')
+}
+
 /// The path that is meant, if one is.
 fn path_of(name: &str) -> Option<PathBuf> {
     let path = Path::new(name);

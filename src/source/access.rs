@@ -6,6 +6,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{Context, SHA256};
 use tokio::time::Instant;
 
+use super::certificate::Presented;
 use super::credentials::Keychain;
 
 /// How a registry is reached, and how far requests may lead.
@@ -18,6 +19,8 @@ pub struct Transport {
     /// Refuse loopback, link-local and API server addresses on the first hop, too (namespaced policies, and hosts that
     /// only a wildcard names). Redirects and token services to such addresses are refused unless the registry host itself is one.
     pub guarded: bool,
+    /// A client certificate for the one server that it names; no other ever sees it.
+    pub certificate: Option<Presented>,
 }
 
 impl Transport {
@@ -25,6 +28,8 @@ impl Transport {
     pub(super) fn id(&self) -> [u8; 32] {
         let mut context = Context::new(&SHA256);
         context.update(&[u8::from(self.insecure), u8::from(self.guarded), u8::from(self.ca.is_some())]);
+        // Of fixed length or absent, so that what stands last is told apart from it.
+        context.update(&self.certificate.as_ref().map_or([0; 32], Presented::id));
         context.update(self.ca.as_deref().unwrap_or_default());
         let mut id = [0; 32];
         id.copy_from_slice(context.finish().as_ref());
@@ -38,6 +43,7 @@ impl fmt::Debug for Transport {
             .field("insecure", &self.insecure)
             .field("ca", &self.ca.as_ref().map(|ca| ca.len()))
             .field("guarded", &self.guarded)
+            .field("certificate", &self.certificate)
             .finish()
     }
 }

@@ -63,6 +63,11 @@ impl StoreUrl {
         Ok(Self(url))
     }
 
+    /// As a URL.
+    pub(super) fn url(&self) -> &Url {
+        &self.0
+    }
+
     /// The folder, of a `file:` URL.
     pub fn folder(&self) -> Option<PathBuf> {
         self.0.to_file_path().ok().filter(|_| self.0.scheme() == "file")
@@ -124,7 +129,10 @@ impl Upstream {
         match answer.status {
             StatusCode::OK => Ok(Some(answer.body)),
             StatusCode::NOT_FOUND => Ok(None),
-            status => Err(home.fault(FaultKind::BadAnswer, format_args!("status {}", status.as_u16()))),
+            status => {
+                let what = format!("status {}{}", status.as_u16(), home.about_certificate(status));
+                Err(home.fault(FaultKind::BadAnswer, what))
+            }
         }
     }
 }

@@ -9,6 +9,7 @@
 
 pub mod access;
 mod auth;
+pub mod certificate;
 pub mod credentials;
 pub mod extension;
 pub mod guard;

@@ -210,7 +210,7 @@ fn keep(inner: &Inner, place: &Place, item: &Item, writer: &Writer, peer: Option
     tracing::info!(
         user = %writer.name, by = writer.by, client = %client(peer), repository = place.path(), digest = %place.digest(),
         name = %stored.name, number = stored.number, new = stored.new, issuers = %said.issuers.join(","),
-        reference = %super::auth::printable(&said.reference), "signature uploaded"
+        reference = %super::auth::loggable(&said.reference), "signature uploaded"
     );
     Ok(stored)
 }

@@ -135,6 +135,7 @@ impl Subject<'_> {
             insecure: check.transport.insecure,
             ca: ca.as_ref().map(|(pem, _)| pem.clone()),
             guarded: !self.entry.is_cluster() || !matches!(self.entry.scope.host, HostPattern::Exact(_)),
+            certificate: None,
         };
         let access = Access { transport, keychain, deadline: self.deadline };
         let resolved = self.image.digest().is_none();
@@ -345,6 +346,7 @@ impl Subject<'_> {
             insecure: same && access.transport.insecure,
             ca: access.transport.ca.clone().filter(|_| same),
             guarded: !self.entry.is_cluster(),
+            certificate: None,
         };
         Access { transport, ..access.clone() }
     }

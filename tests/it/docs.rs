@@ -4,11 +4,15 @@ mod cluster;
 mod command_line;
 mod files;
 mod imagemakers;
+mod recipes;
 
 use std::path::{Path, PathBuf};
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
-    [files::trials(), command_line::trials(), imagemakers::trials(), cluster::trials()].into_iter().flatten().collect()
+    [files::trials(), command_line::trials(), imagemakers::trials(), recipes::trials(), cluster::trials()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn root() -> &'static Path {

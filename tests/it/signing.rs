@@ -3,9 +3,13 @@
 mod accepted;
 mod archives;
 mod beside;
+mod certificates;
 mod places;
 mod world;
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
-    [accepted::trials(), places::trials(), beside::trials(), archives::trials()].into_iter().flatten().collect()
+    [accepted::trials(), places::trials(), certificates::trials(), beside::trials(), archives::trials()]
+        .into_iter()
+        .flatten()
+        .collect()
 }

@@ -263,8 +263,20 @@ fn signing_says_what_is_wrong_before_anything_is_done() {
         (&["--sign-by", POLICY, "--identity", "a b"], "--identity a b: the repository path is malformed"),
         (&["--sign-by", POLICY, "--timeout", "0s"], "expected a time above 0"),
         (&["--cosign-key", POLICY], "no private key in PEM form"),
+        (&["--sign-by", POLICY, "--upload", "https://x", "--client-cert", POLICY], "--client-key <FILE>"),
+        (&["--sign-by", POLICY, "--upload", "https://x", "--client-key", POLICY], "--client-cert <FILE>"),
+        (
+            &["--sign-by", POLICY, "--staging", ".", "--client-cert", POLICY, "--client-key", POLICY],
+            "--upload or --extension",
+        ),
     ] {
         assert_ended(&sign(more), 64, said);
+    }
+    // What is quoted makes no line of its own, and steers nothing.
+    for hostile in ["--timeout=y\n\u{1b}[2Ksigned y:1", "--y\n\u{1b}[2Ksigned y:1"] {
+        let ran = sign(&["--sign-by", POLICY, hostile]);
+        assert_ended(&ran, 64, r"y\u000a\u001b[2Ksigned y:1'");
+        assert!(!ran.stderr.contains("\nsigned") && !ran.stderr.contains('\u{1b}'), "{ran}");
     }
     let load = |archive: &str, target: &str, arch: &str| {
         let home = scratch::folder("gnupg");

@@ -16,6 +16,8 @@ Examples:
   podseal sign registry.local/k8s/pause:3.9 --sign-by immkk8s@registry.local
   podseal sign registry.local/app:1 --sign-by key.pgp --staging /var/sigstore/sigstore
   podseal sign registry.local/app:1 --sign-by key.pgp --upload https://sigstore.local/sigstore --token-file token
+  podseal sign registry.local/app:1 --sign-by key.pgp --upload https://sigstore.local/sigstore \
+    --client-cert ci.crt --client-key ci.key
 
 Without --staging, --upload and --extension, signatures go where lookaside-staging of registries.d says, and where nothing
 is configured, into the registry, if it announces that it keeps signatures.
@@ -93,6 +95,12 @@ pub(in crate::cli) struct DestinationArguments {
     /// File with the bearer token for --upload
     #[arg(long, value_name = "FILE", requires = "upload")]
     pub(in crate::cli) token_file: Option<PathBuf>,
+    /// Client certificate (mTLS) for the store of --upload, or for the registry of --extension; PEM
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    pub(in crate::cli) client_cert: Option<PathBuf>,
+    /// Its private key; PEM, not encrypted; nobody else may read it
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    pub(in crate::cli) client_key: Option<PathBuf>,
     /// Directory of registries.d files; without it ~/.config/containers/registries.d, else /etc/containers/registries.d
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) registries_d: Option<PathBuf>,

@@ -98,7 +98,7 @@ impl Search<'_> {
             None => self.registries_d.lookaside(self.image).cloned(),
         };
         let guarded = !entry.is_cluster() || !matches!(entry.scope.host, HostPattern::Exact(_));
-        let transport = Transport { insecure: check.transport.insecure, ca, guarded };
+        let transport = Transport { insecure: check.transport.insecure, ca, guarded, certificate: None };
         let all = entry.takes_administrators_credentials(check);
         let keychain = if all { self.credentials.all.clone() } else { self.credentials.pod.clone() };
         Ok((Access { transport, keychain, deadline: self.deadline }, store))

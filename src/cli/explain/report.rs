@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::entries::{Governing, Overruled};
 use super::keys::KeyList;
 use crate::cli::check::rows::Row as Verdict;
-use crate::cli::output::printable;
 use crate::cli::verify::report::table;
+use crate::domain::printable::printable;
 
 /// Everything that is told.
 #[derive(Debug, Serialize)]

@@ -40,7 +40,7 @@ pub(super) fn run(command: &LoadSignCommand, verbose: u8) -> ExitCode {
         runtime.block_on(until_interrupted(all(command, &target)))
     });
     done.unwrap_or_else(|error| {
-        complain(&error);
+        complain(&printable(&error));
         ExitCode::from(USAGE)
     })
 }
@@ -128,7 +128,7 @@ impl Job {
         print(&told);
         let identity = name.to_string();
         let wanted = Wanted { repository: name.repository(), digest: &image.digest, identity: &identity, again: false };
-        Ok(sign_digest(&self.keys, self.destinations.line(), depot.as_ref(), &manifest, wanted).await)
+        Ok(sign_digest(&self.keys, &self.destinations.line(name.repository()), depot.as_ref(), &manifest, wanted).await)
     }
 
     async fn push(
@@ -138,7 +138,7 @@ impl Job {
         blob: &Descriptor,
         (done, all): (u64, u64),
     ) -> Result<Pushed, Failed> {
-        let line = self.destinations.line();
+        let line = self.destinations.line(name.repository());
         let (upstream, repository) = (&line.upstream, name.repository());
         if upstream.has_blob(repository, &blob.digest, blob.size, &line.access()).await? {
             return Ok(Pushed::WasThere);
@@ -163,7 +163,7 @@ impl Job {
 
     /// The manifest under its tag, unless it is there, as the registry then gives it. All its blobs are there.
     async fn push_manifest(&self, name: &ImageRef, image: &ImageInArchive) -> Result<Manifest, Failed> {
-        let line = self.destinations.line();
+        let line = self.destinations.line(name.repository());
         let (upstream, repository, access) = (&line.upstream, name.repository(), line.access());
         if !self.has_manifest(name, image, &access).await? {
             let (kind, bytes) = (&image.media_type, &image.manifest);
@@ -175,7 +175,7 @@ impl Job {
 
     /// Whether the tag leads to this very manifest.
     async fn has_manifest(&self, name: &ImageRef, image: &ImageInArchive, access: &Access) -> Result<bool, Fault> {
-        let upstream = &self.destinations.line().upstream;
+        let upstream = self.destinations.line(name.repository()).upstream;
         let Some(tag) = name.tag() else { return Ok(false) };
         let there = upstream.tagged_manifest(name.repository(), tag, access).await?;
         if let Some(other) = there.as_ref().filter(|there| there.bytes != image.manifest) {

@@ -4,6 +4,8 @@ use std::io::{IsTerminal as _, Write as _};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use crate::domain::printable::printable;
+
 /// Not drawn more often, however small the steps are.
 const PAUSE: Duration = Duration::from_millis(100);
 const WIDTH: u64 = 24;
@@ -33,7 +35,7 @@ impl Progress {
     /// Says something in a line of its own, without the bar.
     pub(super) fn say(&self, text: &str) {
         self.clear();
-        crate::cli::output::complain(text);
+        crate::cli::output::complain(&printable(text));
     }
 
     /// Takes the bar away.
@@ -62,7 +64,7 @@ fn bar(what: &str, done: u64, all: u64) -> String {
     let cell = |i| if i < full { '#' } else { '.' };
     let bar: String = (0..WIDTH).map(cell).collect();
     // The bar first: a long name is cut off at the edge of the terminal without harm.
-    format!("[{bar}] {} of {}  {what}", size(done), size(all))
+    format!("[{bar}] {} of {}  {}", size(done), size(all), printable(what))
 }
 
 /// For people: `17 KiB`, `3.4 MiB`.
@@ -89,6 +91,7 @@ mod tests {
         );
         assert_eq!(bar("x", 1 << 20, 2 << 20), "[############............] 1.0 MiB of 2.0 MiB  x");
         assert_eq!(bar("x", 0, 0), "[########################] 0 B of 0 B  x");
+        assert!(bar("a\u{1b}[2K\r\u{202e}b", 0, 1).ends_with(r"  a\u001b[2K\u000d\u202eb"), "a name steers nothing");
         assert_eq!(bar("x", 9, 3), "[########################] 3 B of 3 B  x");
     }
 }

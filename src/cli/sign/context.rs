@@ -11,15 +11,18 @@ use crate::cli::args::sign::{CosignFormat, DestinationArguments, KeyArguments, R
 use crate::cli::imagemaker::Failure;
 use crate::cli::imagemaker::prompt::Terminal;
 use crate::cli::output::complain;
-use crate::cli::sign::Failed;
+use crate::cli::sign::{Failed, certificate};
 use crate::domain::image::{ImageRef, Repository};
-use crate::signing::cosign::{CosignKey, Form};
+use crate::domain::printable::printable;
+use crate::signing::cosign::{CosignKey, Form, MAX_KEY_FILE};
 use crate::signing::deposit::{Depot, Destination, Line};
 use crate::signing::gnupg::{Gnupg, GnupgError, Passphrase, Secret};
-use crate::signing::makers::Makers;
-use crate::signing::signer::{Keys, Signer};
+use crate::signing::makers::{Maker, Makers};
+use crate::signing::secret_file::SecretFile;
+use crate::signing::signer::{Keys, Signer, is_address};
 use crate::source::SourceConfig;
 use crate::source::access::Transport;
+use crate::source::certificate::{ClientCertificate, Presented};
 use crate::source::credentials::{DockerConfig, Keychain};
 use crate::source::lookaside::StoreWriter;
 use crate::source::registries_d::RegistriesD;
@@ -65,7 +68,7 @@ fn keychain(authfile: Option<&Path>) -> Result<Keychain, String> {
 fn credentials(path: &Path, bytes: &[u8]) -> Result<DockerConfig, String> {
     let config = DockerConfig::from_file_bytes(bytes).map_err(|why| format!("{}: {why}", path.display()))?;
     for problem in config.problems() {
-        complain(&format!("{}: {problem}", path.display()));
+        complain(&printable(&format!("{}: {problem}", path.display())));
     }
     Ok(config)
 }
@@ -99,8 +102,8 @@ impl SigningKeys {
 
 fn cosign_key(arguments: &KeyArguments) -> Result<Option<(CosignKey, Form)>, String> {
     let Some(path) = &arguments.cosign_key else { return Ok(None) };
-    let content = Protected::from(read("--cosign-key", path)?);
-    let key = CosignKey::read(path, &content, || cosign_password(arguments)).map_err(|error| error.to_string())?;
+    let file = SecretFile::read(path, MAX_KEY_FILE).map_err(|why| format!("--cosign-key {}: {why}", path.display()))?;
+    let key = CosignKey::read(&file, || cosign_password(arguments)).map_err(|error| error.to_string())?;
     let form = match arguments.cosign_format {
         CosignFormat::Bundle => Form::Bundle,
         CosignFormat::Legacy => Form::Legacy,
@@ -132,14 +135,27 @@ fn signer(arguments: &KeyArguments) -> Result<Option<Arc<Signer>>, String> {
     let Some(name) = &arguments.sign_by else { return Ok(None) };
     let passphrase = arguments.passphrase_file.clone().map_or(Passphrase::Agent, Passphrase::File);
     let mut ask = |what: &str| asked(what, "--passphrase-file").map_err(GnupgError::Passphrase);
-    let makers = Makers::read(&arguments.dir).map_err(|why| format!("--dir: {why}"))?;
+    let makers = makers(&arguments.dir, name)?;
     let gnupg = Gnupg::new(arguments.gnupg_home.clone());
-    let keys = Keys { gnupg, passphrase, makers: makers.list(), ask: &mut ask };
+    let keys = Keys { gnupg, passphrase, makers: &makers, ask: &mut ask };
     let signer = Signer::open(name, keys, SystemTime::now()).map_err(|error| format!("--sign-by {name}: {error}"))?;
     for note in signer.notes() {
-        complain(&format!("--sign-by {name}: {note}"));
+        complain(&printable(&format!("--sign-by {name}: {note}")));
     }
     Ok(Some(Arc::new(signer)))
+}
+
+/// The image makers of this host. Only an address can be that of several keys, between which they decide; for others a
+/// registry that cannot be read is no reason to sign nothing.
+fn makers(dir: &Path, name: &str) -> Result<Vec<Maker>, String> {
+    match Makers::read(dir) {
+        Ok(makers) => Ok(makers.list().to_vec()),
+        Err(why) if is_address(name) => Err(format!("--dir: {why}")),
+        Err(why) => {
+            complain(&printable(&format!("--dir: {why}; whether the key is retiring or revoked is not looked at")));
+            Ok(Vec::new())
+        }
+    }
 }
 
 /// Where signatures of images go, as far as the arguments alone say it.
@@ -147,17 +163,25 @@ pub(in crate::cli) struct Destinations {
     line: Line,
     fixed: Option<Destination>,
     registries_d: Option<RegistriesD>,
+    /// For the registry, which is the store then.
+    certificate: Option<Arc<ClientCertificate>>,
+    /// For the store of --upload.
+    presented: Option<Presented>,
 }
 
 impl Destinations {
     /// Checks the arguments; a folder that is named must be there.
     pub(in crate::cli) fn new(arguments: &DestinationArguments, line: Line) -> Result<Self, String> {
-        let (mut fixed, mut registries_d) = (None, None);
+        let (mut fixed, mut registries_d, mut presented) = (None, None, None);
+        let mut certificate = certificate::given(arguments)?;
         if let Some(folder) = &arguments.staging {
             let opened = SignatureDir::open(folder, DirLimits::default());
             fixed = Some(Destination::Folder(opened.map_err(|error| format!("--staging: {error}"))?));
         } else if let Some(url) = &arguments.upload {
-            fixed = Some(Destination::Upload(writer(url, arguments.token_file.as_deref(), &line)?));
+            let writer = writer(url, arguments.token_file.as_deref(), &line)?;
+            let shown = certificate.take().map(|certificate| certificate::for_store(&certificate, writer.store()));
+            presented = shown.transpose()?;
+            fixed = Some(Destination::Upload(writer));
         } else if arguments.extension {
             fixed = Some(Destination::Registry);
         } else {
@@ -165,19 +189,26 @@ impl Destinations {
             let folder = arguments.registries_d.clone().or_else(usual);
             registries_d = folder.as_deref().map(RegistriesD::load).transpose()?;
         }
-        Ok(Self { line, fixed, registries_d })
+        Ok(Self { line, fixed, registries_d, certificate, presented })
     }
 
-    /// The way to registries.
-    pub(in crate::cli) fn line(&self) -> &Line {
-        &self.line
+    /// The way to the registry of a repository.
+    pub(in crate::cli) fn line(&self, repository: &Repository) -> Line {
+        let mut line = self.line.clone();
+        let certificate = self.certificate.as_ref();
+        line.transport.certificate = certificate.and_then(|shown| Presented::to_registry(shown, repository));
+        line
     }
 
     /// Where signatures of an image go. `identity` decides in registries.d, as the name that nodes will ask for.
     pub(in crate::cli) async fn of(&self, identity: &ImageRef, repository: &Repository) -> Result<Depot, Failed> {
-        let depot = |destination| Depot { line: self.line.clone(), destination };
+        let depot = |destination| Depot { line: self.line(repository), destination };
         if let Some(fixed) = &self.fixed {
-            return Ok(depot(fixed.clone()));
+            let mut depot = depot(fixed.clone());
+            if let Destination::Upload(_) = fixed {
+                depot.line.transport.certificate.clone_from(&self.presented);
+            }
+            return Ok(depot);
         }
         let staging = self.registries_d.as_ref().map(|stores| stores.staging(identity)).transpose()?.flatten();
         if let Some(folder) = staging {

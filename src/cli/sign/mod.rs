@@ -1,5 +1,6 @@
 //! `podseal sign`: signatures for images that are in a registry.
 
+mod certificate;
 pub(super) mod context;
 mod one;
 
@@ -15,6 +16,7 @@ use super::args::LogFormat;
 use super::args::sign::SignCommand;
 use super::output::complain;
 use super::{USAGE, runtime};
+use crate::domain::printable::printable;
 
 /// At least one image is not signed, and somebody has to do something about it.
 pub(super) const NOT_SIGNED: u8 = 1;
@@ -28,7 +30,7 @@ pub(super) fn run(command: &SignCommand, verbose: u8) -> ExitCode {
         runtime.block_on(until_interrupted(async { all(command, &subjects).await }))
     });
     done.unwrap_or_else(|error| {
-        complain(&error);
+        complain(&printable(&error));
         ExitCode::from(USAGE)
     })
 }

@@ -7,6 +7,7 @@ use super::{NOT_FOUND_OUT, NOT_SIGNED, worse};
 use crate::cli::output::{complain, print};
 use crate::domain::digest::{Algorithm, Digest};
 use crate::domain::image::ImageRef;
+use crate::domain::printable::printable;
 use crate::fault::Fault;
 use crate::signing::cosign;
 use crate::signing::deposit::{Depot, Line};
@@ -99,15 +100,15 @@ impl Job {
             let digest = Digest::sha256(&manifest.bytes);
             let repository = subject.image.repository();
             let wanted = Wanted { repository, digest: &digest, identity: &identity, again: self.again };
-            let line = self.destinations.line();
-            code = worse(code, sign_digest(&self.keys, line, found.depot.as_ref(), manifest, wanted).await);
+            let line = self.destinations.line(repository);
+            code = worse(code, sign_digest(&self.keys, &line, found.depot.as_ref(), manifest, wanted).await);
         }
         code
     }
 
     /// Everything that has to be found before the first signature is made.
     async fn found(&self, subject: &Subject) -> Result<Found, Failed> {
-        let line = self.destinations.line();
+        let line = &self.destinations.line(subject.image.repository());
         let mut manifests = vec![fetch(line, &subject.image).await?];
         let children = manifests.first().filter(|m| INDEX_TYPES.contains(&m.media_type.as_str())).map(children);
         match children {
@@ -214,6 +215,6 @@ fn report(name: &str, key: &str, done: Result<Outcome, SignError>) -> u8 {
 }
 
 pub(in crate::cli) fn tell(name: &str, failed: &Failed) -> u8 {
-    complain(&format!("not signed: {name}: {}", failed.why));
+    complain(&printable(&format!("not signed: {name}: {}", failed.why)));
     failed.code()
 }

@@ -6,8 +6,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::save::Change;
-use crate::cli::output::{columns, printable};
+use crate::cli::output::columns;
 use crate::domain::digest::Digest;
+use crate::domain::printable::printable;
 use crate::records::examine::{Examined, Outcome, shown};
 
 /// One signature's line in the result.
@@ -38,11 +39,11 @@ impl Row {
         Self {
             verified: examined.outcome == Outcome::Verified,
             reason: examined.outcome.reason(),
-            message: printable(&examined.message),
-            place: printable(place),
+            message: printable(&examined.message).into_owned(),
+            place: printable(place).into_owned(),
             fingerprint: signer.map(|s| s.fingerprint.clone()),
             user_ids: signer.map(|s| s.user_ids.iter().map(|id| shown(id)).collect()).unwrap_or_default(),
-            key_file: signer.map(|s| printable(&s.file)),
+            key_file: signer.map(|s| printable(&s.file).into_owned()),
             issuers: examined.issuers.clone(),
             created: examined.made(),
             identity: examined.identity.clone(),

@@ -5,7 +5,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use serde::Serialize;
 
-use crate::cli::output::printable;
+use crate::domain::printable::printable;
 use crate::records::cluster::Records;
 use crate::records::plan::Step;
 

@@ -78,7 +78,7 @@ impl Sources {
         let config = SourceConfig { extra_ca, ..SourceConfig::default() };
         let upstream = Upstream::new(config).map_err(Trouble::Usage)?;
         let keychain = Arc::new(Keychain::new(credentials(command)?.map(Arc::new)));
-        let transport = Transport { insecure: command.insecure, ca: None, guarded: false };
+        let transport = Transport { insecure: command.insecure, ..Transport::default() };
         let access = Access { transport, keychain, deadline: Instant::now() + command.timeout };
         let asked = match &command.registry_url {
             Some(url) => elsewhere(url, command.insecure, image.repository())?,

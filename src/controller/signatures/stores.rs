@@ -58,7 +58,7 @@ impl Stores {
 
 /// Nobody's credentials; the store is the administrator's and may be anywhere.
 pub(super) fn access(insecure: bool, deadline: Instant) -> Access {
-    let transport = Transport { insecure, ca: None, guarded: false };
+    let transport = Transport { insecure, ..Transport::default() };
     Access { transport, keychain: Arc::new(Keychain::default()), deadline }
 }
 

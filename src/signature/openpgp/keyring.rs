@@ -12,6 +12,7 @@ use sequoia_openpgp::{Cert, Fingerprint, KeyHandle, KeyID};
 
 use super::super::SignatureError;
 use super::keyfile;
+use crate::domain::printable::printable;
 
 /// Most issuers a signature may name. Real ones name one key, twice: by key ID and by fingerprint.
 pub(super) const MAX_ISSUERS: usize = 8;
@@ -95,7 +96,7 @@ impl Keyring {
 
     /// Addresses that name nobody, because certificates of different key files carry them; sorted.
     pub fn ambiguous_addresses(&self) -> Vec<String> {
-        let mut addresses: Vec<String> = self.ambiguous.iter().map(|a| printable(a.as_bytes())).collect();
+        let mut addresses: Vec<String> = self.ambiguous.iter().map(|a| printable(a).into_owned()).collect();
         addresses.sort();
         addresses
     }
@@ -202,7 +203,7 @@ fn ambiguous_addresses(collected: &BTreeMap<Fingerprint, Collected>, problems: &
     carriers.retain(|_, (certs, files)| *certs > 1 && files.len() > 1);
     for (address, (_, files)) in &carriers {
         let files: Vec<&str> = files.iter().copied().collect();
-        let shown = printable(address.as_bytes());
+        let shown = printable(address);
         problems.push(format!(
             "address {shown} names nobody, because certificates of different key files carry it ({}); \
              list the file or the fingerprint instead",
@@ -221,9 +222,4 @@ fn index(entries: &[Entry]) -> HashMap<KeyID, Vec<Place>> {
         }
     }
     places
-}
-
-/// Text for people from bytes that others wrote: no control characters.
-pub(super) fn printable(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control()).collect()
 }

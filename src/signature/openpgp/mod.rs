@@ -20,6 +20,7 @@ use sequoia_openpgp::policy::Policy;
 use sequoia_openpgp::serialize::Serialize;
 
 use super::SignatureError;
+use crate::domain::printable::printable;
 use crate::domain::signer::GpgSigner;
 
 mod compressed;
@@ -159,8 +160,8 @@ impl Keyring {
         // For a certificate that is refused now, what it says about itself is still worth showing if it can be read.
         let readable = entry.cert.with_policy(policy, now).ok();
         let addresses = readable.as_ref().map(|cert| self.addresses(cert)).unwrap_or_default();
-        let user_ids =
-            readable.iter().flat_map(keyring::valid_user_ids).map(|id| keyring::printable(id.value())).collect();
+        let shown = |id: &sequoia_openpgp::packet::UserID| printable(&String::from_utf8_lossy(id.value())).into_owned();
+        let user_ids = readable.iter().flat_map(keyring::valid_user_ids).map(shown).collect();
         let signing = validity::check_cert(&entry.cert, policy, now).and_then(|_| signing_end(entry, policy, now));
         let (expires, unusable) = match signing {
             Ok(end) => (end, None),

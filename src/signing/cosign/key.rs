@@ -3,8 +3,6 @@
 //! The private-key operations are those of aws-lc-rs, in constant time. Ed25519 is left out: cosign signs with it in a way
 //! (Ed25519ph) that it cannot verify itself.
 
-use std::path::Path;
-
 use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa;
@@ -20,8 +18,10 @@ use sequoia_openpgp::crypto::mem::Protected;
 use serde::Deserialize;
 
 use crate::signature::cosign::PublicKeys;
+use crate::signing::secret_file::SecretFile;
 
-const MAX_FILE: usize = 64 * 1024;
+/// Bytes of a key's file.
+pub const MAX_KEY_FILE: usize = 64 * 1024;
 /// What scrypt may need: 128 · N · r bytes. cosign's own keys need 64 MiB.
 const MAX_MEMORY: u64 = 256 << 20;
 const MAX_PARALLEL: u32 = 16;
@@ -82,21 +82,22 @@ struct Cipher {
 }
 
 impl CosignKey {
-    /// Reads a key from its file's content. `password` is asked for when the key is encrypted.
+    /// Reads a key from its file, which must be its owner's alone. `password` is asked for when the key is encrypted.
     pub fn read(
-        file: &Path,
-        content: &[u8],
+        file: &SecretFile,
         password: impl FnOnce() -> Result<Protected, String>,
     ) -> Result<Self, CosignKeyError> {
-        let failed = |why: String| CosignKeyError { file: file.display().to_string(), why };
-        let (label, body) = block(content).map_err(|why| failed(why.to_owned()))?;
+        let failed = |why: String| CosignKeyError { file: file.path.display().to_string(), why };
+        let (label, body) = block(&file.content).map_err(|why| failed(why.to_owned()))?;
+        if label.contains("PUBLIC") {
+            return Err(failed("a public key; the private one signs, cosign.key".to_owned()));
+        }
+        file.check().map_err(failed)?;
         let pkcs8 = if ENCRYPTED.contains(&label.as_str()) {
             let password = password().map_err(failed)?;
             unseal(&body, &password).map_err(|why| failed(why.to_owned()))?
         } else if label == PLAIN {
             body
-        } else if label.contains("PUBLIC") {
-            return Err(failed("a public key; the private one signs, cosign.key".to_owned()));
         } else {
             return Err(failed(format!("{label} is not read; bring it into cosign's form: cosign import-key-pair")));
         };
@@ -151,7 +152,7 @@ impl CosignKey {
 /// The first PEM block: its label, and what is in it.
 fn block(content: &[u8]) -> Result<(String, Protected), &'static str> {
     const NO_PEM: &str = "no private key in PEM form in it";
-    if content.len() > MAX_FILE {
+    if content.len() > MAX_KEY_FILE {
         return Err("larger than 64 KiB");
     }
     let text = std::str::from_utf8(content).map_err(|_| NO_PEM)?;

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-pub use self::key::{CosignKey, CosignKeyError};
+pub use self::key::{CosignKey, CosignKeyError, MAX_KEY_FILE};
 use super::deposit::Line;
 use super::image::{Outcome, SignError, Wanted};
 use crate::domain::digest::{Algorithm, Digest};

@@ -1,10 +1,11 @@
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
 
 use crypto_secretbox::aead::{Aead as _, KeyInit as _};
 use crypto_secretbox::{Key, Nonce, XSalsa20Poly1305};
 use sequoia_openpgp::crypto::mem::Protected;
 
 use super::*;
+use crate::signing::secret_file::SecretFile;
 use crate::source::testing::{Server, insecure, reply, upstream};
 
 fn pem(label: &str, body: &[u8]) -> Vec<u8> {
@@ -31,7 +32,26 @@ fn sealed(content: &[u8], password: &[u8], n: u64) -> Value {
 
 fn read(content: &[u8], password: &str) -> Result<CosignKey, String> {
     let password = Protected::from(password.as_bytes());
-    CosignKey::read(Path::new("cosign.key"), content, || Ok(password)).map_err(|error| error.to_string())
+    CosignKey::read(&file(content, 0o600), || Ok(password)).map_err(|error| error.to_string())
+}
+
+fn file(content: &[u8], mode: u32) -> SecretFile {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("cosign.key");
+    std::fs::write(&path, content).expect("a file");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("a mode");
+    SecretFile::read(&path, MAX_KEY_FILE).expect("content")
+}
+
+#[test]
+fn a_key_that_others_may_read_is_refused_before_its_password_is_asked_for() {
+    let (pkcs8, never) = (pkcs8(), || panic!("the password was asked for"));
+    let body = sealed(&pkcs8, b"open", 1024).to_string();
+    for form in [pem("ENCRYPTED SIGSTORE PRIVATE KEY", body.as_bytes()), pem("PRIVATE KEY", &pkcs8)] {
+        let error = CosignKey::read(&file(&form, 0o640), never).expect_err("refused").to_string();
+        assert!(error.contains("others may read it (mode 0640): chmod 600 /"), "{error}");
+    }
+    assert!(read(&pem("PRIVATE KEY", &pkcs8), "").is_ok());
 }
 
 #[test]
@@ -88,7 +108,7 @@ fn a_key_that_cannot_be_used_says_why() {
         let error = read(&content, password).expect_err(said);
         assert!(error.contains(said) && error.contains("cosign.key"), "{said}: {error}");
     }
-    let asked = CosignKey::read(Path::new("k"), &body(&|_| {}), || Err("give it".to_owned()));
+    let asked = CosignKey::read(&file(&body(&|_| {}), 0o600), || Err("give it".to_owned()));
     assert!(asked.expect_err("not asked").to_string().contains("give it"));
 }
 

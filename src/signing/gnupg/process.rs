@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::secret::{Passphrase, Secret};
 use super::{Gnupg, GnupgError, MAX_DATA};
+use crate::domain::printable::printable;
 
 /// A large key may take minutes to make, and a person to find his card.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -53,7 +54,8 @@ impl Output {
         let start = lines.len().saturating_sub(3);
         let why = lines.get(start..).unwrap_or_default().join("; ");
         // It may quote what others wrote.
-        let why: String = why.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect();
+        let short: String = why.chars().take(500).collect();
+        let why = printable(&short).into_owned();
         let why = if why.is_empty() { "it does not say why".to_owned() } else { why };
         GnupgError::Failed(what.to_owned(), why)
     }

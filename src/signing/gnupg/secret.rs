@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use sequoia_openpgp::crypto::Password;
 use sequoia_openpgp::crypto::mem::Protected;
 
 use super::GnupgError;
+use crate::signing::secret_file::exposed;
 
 /// The longest passphrase, in bytes: what gpg's agent takes.
 const MAX_PASSPHRASE: usize = 255;
@@ -62,12 +63,8 @@ impl Secret {
         if !about.is_file() && !about.file_type().is_fifo() {
             return Err(named(&"neither a file nor a pipe"));
         }
-        if about.mode() & 0o077 != 0 {
-            return Err(named(&format_args!(
-                "others may read it (mode {:04o}): chmod 600 {}",
-                about.mode() & 0o7777,
-                path.display()
-            )));
+        if let Some(why) = exposed(&about, path) {
+            return Err(named(&why));
         }
         // With its capacity from the start: growing would leave copies behind.
         let mut text = Vec::with_capacity(4096);

@@ -89,7 +89,7 @@ fn what_gpg_says_is_told_in_one_line_without_its_status() {
     let said =
         "[GNUPG:] KEY_CONSIDERED X 2\ngpg: signing failed: Bad\u{1b}[31m passphrase\n[GNUPG:] FAILURE sign 67108875\n";
     let output = Output { said: said.to_owned(), ..Output::default() };
-    assert_eq!(output.failure("sign").to_string(), "gpg could not sign: signing failed: Bad [31m passphrase");
+    assert_eq!(output.failure("sign").to_string(), r"gpg could not sign: signing failed: Bad\u001b[31m passphrase");
     assert_eq!(output.status("FAILURE"), Some("sign 67108875"));
     assert_eq!((output.status("FAIL"), output.status("SIG_CREATED")), (None, None));
     assert_eq!(Output::default().failure("sign").to_string(), "gpg could not sign: it does not say why");

@@ -7,12 +7,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{SHA256, digest};
 use moka::future::Cache;
-use reqwest::{Certificate, Client};
+use reqwest::{Certificate, Client, Identity};
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use crate::fault::{Fault, FaultKind};
+use crate::source::certificate::Presented;
 use crate::source::guard::{AddressGuard, GuardedResolver};
 
 /// Sets of rules with a client at a time: each has a connection pool and a certificate store.
@@ -32,6 +33,8 @@ pub(super) struct ClientKey {
     unverified: bool,
     /// Names that lead to refused addresses do not resolve.
     guarded: bool,
+    /// Of the client certificate, so that no connection with one is used where none is to be shown.
+    certificate: Option<[u8; 32]>,
 }
 
 #[derive(Debug)]
@@ -69,17 +72,25 @@ impl Clients {
     }
 
     /// The client for these rules. A CA that cannot be read is a configuration fault, never ignored.
-    pub(super) async fn get(&self, ca: Option<&Arc<[u8]>>, unverified: bool, guarded: bool) -> Result<Client, Fault> {
+    pub(super) async fn get(
+        &self,
+        ca: Option<&Arc<[u8]>>,
+        unverified: bool,
+        guarded: bool,
+        certificate: Option<&Presented>,
+    ) -> Result<Client, Fault> {
         let extra = self.extra.load_full();
-        let key = ClientKey { ca: ca.map(|pem| hash(pem)), extra: extra.hash, unverified, guarded };
+        let (ca_hash, certificate_hash) = (ca.map(|pem| hash(pem)), certificate.map(Presented::id));
+        let key = ClientKey { ca: ca_hash, extra: extra.hash, unverified, guarded, certificate: certificate_hash };
         if let Some(client) = self.pool.get(&key).await {
             return Ok(client);
         }
         let (ca, guard) = (ca.cloned(), guarded.then(|| self.guard.clone()));
+        let identity = certificate.map(|certificate| certificate.identity().clone());
         let build = async move {
             // Reading the system's certificates is blocking work.
             let built = tokio::task::spawn_blocking(move || {
-                build(ca.as_deref(), &extra.certificates, unverified, guard.as_ref())
+                build(ca.as_deref(), &extra.certificates, unverified, guard.as_ref(), identity.as_ref())
             })
             .await;
             built.map_err(|_| "the HTTP client could not be set up".to_owned()).flatten()
@@ -99,6 +110,7 @@ fn build(
     extra: &[Certificate],
     unverified: bool,
     guard: Option<&AddressGuard>,
+    identity: Option<&Identity>,
 ) -> Result<Client, String> {
     let mut roots = ca.map(certificates).transpose()?.unwrap_or_default();
     roots.extend_from_slice(extra);
@@ -111,6 +123,12 @@ fn build(
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(CONNECTION_IDLE)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST);
+        let builder = match identity {
+            // A server tells with the first answer whether it takes the certificate (RFC 8446, section 4.4.2.4). What it
+            // says against it is lost in HTTP/2, whose connection is set up before that.
+            Some(identity) => builder.identity(identity.clone()).http1_only(),
+            None => builder,
+        };
         match guard {
             Some(guard) => builder.dns_resolver(GuardedResolver(guard.clone())),
             None => builder,

@@ -1,7 +1,5 @@
 //! One request of a chain: where it may go, over what, and where it leads next.
 
-use std::error::Error;
-use std::fmt::Write;
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode, header};
@@ -11,9 +9,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use url::Url;
 
+use super::failure::{NO_CERTIFICATE_IN_THE_CLEAR, failure, may_be_plain, refused};
 use super::{Failure, Home, Request, Upstream};
 use crate::fault::{Fault, FaultKind};
-use crate::source::UpstreamKind;
 use crate::source::guard::Refused;
 
 const MAX_SCHEMES: u64 = 1024;
@@ -59,17 +57,24 @@ impl Upstream {
         if url.scheme() == "http" && !(own && home.may_lack_tls()) && !home.plain {
             return Err(home.fault(FaultKind::BadAnswer, "led from https to plain http, which is not followed").into());
         }
+        let certificate = home.certificate(url);
+        if url.scheme() == "http" && own && home.transport.certificate.as_ref().is_some_and(|shown| shown.names(url)) {
+            return Err(home.fault(FaultKind::Configuration, NO_CERTIFICATE_IN_THE_CLEAR).into());
+        }
         let guarded = self.is_guarded(home, own).await;
         if guarded {
             self.guard.admit(url).await.map_err(|Refused| refused(home))?;
         }
         let ca = home.transport.ca.as_ref();
-        let client = self.clients.get(ca, insecure, guarded).await.map_err(|f| home.fault(f.kind(), f.message()))?;
+        let client = self.clients.get(ca, insecure, guarded, certificate).await;
+        let client = client.map_err(|f| home.fault(f.kind(), f.message()))?;
         let Some(place) = self.limits.enter(&host_key(url), until).await else {
             return Err(home.fault(FaultKind::Overloaded, "too many requests to this server are in flight").into());
         };
         let sender = Sender { client, request, authorization };
-        let (response, url) = if insecure && home.may_lack_tls() && url.scheme() == "https" {
+        // With a certificate to show there is no going on without TLS.
+        let may_lack_tls = home.may_lack_tls() && certificate.is_none();
+        let (response, url) = if insecure && may_lack_tls && url.scheme() == "https" {
             self.send_insecure(home, &sender, url).await?
         } else {
             (sender.send(url).await.map_err(|e| failure(home, url, e))?, url.clone())
@@ -220,83 +225,4 @@ pub(super) fn redirect_target(home: &Home<'_>, request: &Request, hop: &Hop) -> 
         return Err(bad("a redirect to another host, which is not followed here"));
     }
     Ok(Some(target))
-}
-
-fn refused(home: &Home<'_>) -> Fault {
-    home.fault(
-        FaultKind::AddressRefused,
-        "leads to an address that is refused (loopback, link-local, metadata service or API server); \
-         an administrator can allow it",
-    )
-}
-
-/// Everything but name resolution, refused addresses and certificates may mean that nobody speaks TLS there.
-fn may_be_plain(error: &reqwest::Error) -> bool {
-    error.is_connect() && !error.is_dns() && !is_refused(error) && !is_certificate(error)
-}
-
-fn failure(home: &Home<'_>, url: &Url, error: reqwest::Error) -> Failure {
-    if is_refused(&error) {
-        return refused(home).into();
-    }
-    let at = if home.owns(url) { String::new() } else { format!(" (on {})", url.host_str().unwrap_or_default()) };
-    let (what, again) = if is_certificate(&error) {
-        ("the TLS certificate is not trusted; name its authority with caRef", false)
-    } else if error.is_dns() {
-        ("the host name does not resolve", false)
-    } else if speaks_no_tls(&error) {
-        (no_tls(home, url), false)
-    } else if error.is_connect() {
-        ("the server cannot be reached", false)
-    } else {
-        ("the connection broke off", !error.is_builder() && !error.is_timeout())
-    };
-    let fault = home.fault(FaultKind::Unreachable, format_args!("{what}{at}")).with_detail(chain(error));
-    Failure { fault, again }
-}
-
-/// What somebody can do about a server that answers without TLS: what allows plain HTTP differs by who named the server.
-fn no_tls(home: &Home<'_>, url: &Url) -> &'static str {
-    match home.kind {
-        UpstreamKind::Registry if home.owns(url) => "the server speaks plain HTTP; insecure: true allows that",
-        UpstreamKind::Notary if home.owns(url) => {
-            "the server speaks plain HTTP; a notary URL that begins with http:// allows that"
-        }
-        UpstreamKind::Store => "the server speaks plain HTTP; a store's URL that begins with http:// allows that",
-        _ => "the server speaks plain HTTP, which is not followed",
-    }
-}
-
-fn is_refused(error: &reqwest::Error) -> bool {
-    any_cause(error, &|cause| cause.is::<Refused>())
-}
-
-fn is_certificate(error: &reqwest::Error) -> bool {
-    any_cause(error, &|cause| matches!(cause.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))))
-}
-
-/// Whether the first bytes of the answer are no TLS record: in practice an HTTP server that complains in the clear.
-fn speaks_no_tls(error: &reqwest::Error) -> bool {
-    let no_record = rustls::InvalidMessage::InvalidContentType;
-    any_cause(error, &|cause| matches!(cause.downcast_ref(), Some(rustls::Error::InvalidMessage(m)) if *m == no_record))
-}
-
-/// Searches the causes. An I/O error wraps its cause without naming it as its source.
-fn any_cause(error: &(dyn Error + 'static), test: &dyn Fn(&(dyn Error + 'static)) -> bool) -> bool {
-    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    test(error)
-        || wrapped.is_some_and(|inner| any_cause(inner, test))
-        || error.source().is_some_and(|source| any_cause(source, test))
-}
-
-/// The causes for the log, without the URL, whose query may be a signature.
-pub(super) fn chain(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let _ = write!(text, ": {cause}");
-        source = cause.source();
-    }
-    text
 }

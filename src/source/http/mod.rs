@@ -9,6 +9,7 @@
 //! Nothing is decompressed: what is hashed is what was sent.
 
 mod clients;
+mod failure;
 mod hop;
 mod limits;
 mod retry;
@@ -31,6 +32,7 @@ pub(super) use self::hop::same_origin;
 use self::limits::HostLimits;
 use super::access::Transport;
 use super::auth::Known;
+use super::certificate::Presented;
 use super::extension::Announced;
 use super::guard::AddressGuard;
 use super::{SourceConfig, UpstreamKind};
@@ -91,6 +93,20 @@ impl Home<'_> {
     /// credentials.
     pub(super) fn may_lack_tls(&self) -> bool {
         self.insecure && self.kind != UpstreamKind::Notary
+    }
+
+    /// The client certificate that the server of this URL may see, if any: of requests made for that very server.
+    pub(super) fn certificate(&self, url: &Url) -> Option<&Presented> {
+        self.transport.certificate.as_ref().filter(|certificate| self.owns(url) && certificate.is_for(url))
+    }
+
+    /// What to add to a status with which web servers, nginx among them, refuse a client certificate.
+    pub(super) fn about_certificate(&self, status: StatusCode) -> &'static str {
+        if status == StatusCode::BAD_REQUEST && self.transport.certificate.is_some() {
+            "; nginx answers so when it does not accept the client certificate"
+        } else {
+            ""
+        }
     }
 
     /// Whether the URL is on this very host; ports are not compared.
@@ -311,7 +327,7 @@ async fn read_all(home: &Home<'_>, response: &mut reqwest::Response, limit: usiz
             Ok(None) => return Ok(body.freeze()),
             Err(error) => {
                 let fault = home.fault(FaultKind::Unreachable, "the answer broke off");
-                return Err(Failure { fault: fault.with_detail(hop::chain(error)), again: true });
+                return Err(Failure { fault: fault.with_detail(failure::chain(error)), again: true });
             }
         }
     }

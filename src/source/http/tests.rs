@@ -150,7 +150,7 @@ async fn e38_g5_a_redirect_to_a_refused_address_is_not_followed() {
 #[tokio::test]
 async fn g5_a_guarded_first_hop_to_a_refused_address_is_not_made() {
     let server = Server::plain(1, |_| reply(200, BODY));
-    let guarded = access(Transport { guarded: true, insecure: true, ca: None }, Keychain::default());
+    let guarded = access(Transport { guarded: true, insecure: true, ..Transport::default() }, Keychain::default());
     assert_eq!(fetch(&upstream(), &server, &guarded).await, Err(FaultKind::AddressRefused));
     let by_name = crate::domain::image::Repository::new(&format!("localhost:{}", server.address.port()), "a");
     let digest = Digest::sha256(BODY.as_bytes());

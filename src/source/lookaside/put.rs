@@ -128,13 +128,17 @@ impl Upstream {
             StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT => Ok(Put::Created),
             StatusCode::PRECONDITION_FAILED | StatusCode::CONFLICT => Ok(Put::Taken),
             status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-                Err(home.fault(FaultKind::Unauthorized, refused(writer, status)))
+                let shown = access.transport.certificate.is_some();
+                Err(home.fault(FaultKind::Unauthorized, refused(writer, status, shown)))
             }
             StatusCode::METHOD_NOT_ALLOWED => Err(home.fault(
                 FaultKind::Configuration,
                 "the store takes no signatures over HTTP (405): write into its folder with --staging",
             )),
-            status => Err(home.fault(FaultKind::BadAnswer, format_args!("status {} for a signature", status.as_u16()))),
+            status => {
+                let what = format!("status {} for a signature{}", status.as_u16(), home.about_certificate(status));
+                Err(home.fault(FaultKind::BadAnswer, what))
+            }
         }
     }
 }
@@ -150,13 +154,15 @@ fn admit(home: &Home<'_>, url: &Url, writer: &StoreWriter) -> Result<(), Fault> 
     ))
 }
 
-fn refused(writer: &StoreWriter, status: StatusCode) -> &'static str {
+fn refused(writer: &StoreWriter, status: StatusCode, certificate: bool) -> &'static str {
     if writer.has_account() && status == StatusCode::UNAUTHORIZED {
         "writing is refused: the store does not know the token or password; it is wrong, expired, or meant for another store"
     } else if writer.has_account() {
         "writing is refused: the account may not add signatures there"
+    } else if certificate {
+        "writing is refused: the client certificate does not count there; podseal store takes those of its --client-ca"
     } else {
-        "writing is refused to the anonymous: name a token with --token-file, or credentials for the store's host with \
-         --authfile"
+        "writing is refused to the anonymous: name a token with --token-file, credentials for the store's host with \
+         --authfile, or a client certificate with --client-cert"
     }
 }

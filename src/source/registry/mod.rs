@@ -142,12 +142,17 @@ fn api_host(repository: &Repository) -> &str {
     if repository.host() == "docker.io" { "registry-1.docker.io" } else { repository.host() }
 }
 
+/// The root of a registry's API; `None` when its host cannot be part of a URL.
+pub(super) fn api_url(repository: &Repository) -> Option<Url> {
+    let base = Url::parse(&format!("https://{}/", api_host(repository))).ok();
+    base.filter(|url| url.path() == "/" && url.has_host())
+}
+
 impl<'a> Remote<'a> {
     pub(super) fn new(upstream: &'a Upstream, repository: &'a Repository, access: &'a Access) -> Result<Self, Fault> {
         let subject = format!("registry {}, repository {}", repository.host(), repository.path());
         let host = api_host(repository);
-        let base = Url::parse(&format!("https://{host}/")).ok().filter(|url| url.path() == "/" && url.has_host());
-        let base = base.ok_or_else(|| {
+        let base = api_url(repository).ok_or_else(|| {
             Fault::new(FaultKind::Configuration, format!("{subject}: the registry's host is no valid host name"))
         })?;
         let port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
@@ -216,7 +221,8 @@ impl<'a> Remote<'a> {
 
     fn unforeseen(&self, answer: &Answer) -> Fault {
         let code = document::error_code(&answer.body).map(|code| format!(" ({code})")).unwrap_or_default();
-        let what = format!("status {}{code}, which the protocol does not foresee here", answer.status.as_u16());
+        let hint = self.home.about_certificate(answer.status);
+        let what = format!("status {}{code}, which the protocol does not foresee here{hint}", answer.status.as_u16());
         self.home.fault(FaultKind::BadAnswer, what)
     }
 

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::crowd::Crowd;
-use super::{Refusal, Writer, printable};
+use super::{Refusal, Writer, loggable};
 
 /// Largest file, in bytes, and most users in it.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -90,7 +90,7 @@ impl Htpasswd {
         // Callers with the same password wait for one answer; bad ones are not kept.
         let checked = self.good.try_get_with(key, self.check(password, hash, known, client));
         checked.await.map_err(|why: Arc<Refusal>| why.as_ref().clone())?;
-        Ok(Writer { name: printable(user), by: "htpasswd" })
+        Ok(Writer { name: loggable(user), by: "htpasswd" })
     }
 
     async fn check(&self, password: String, hash: String, known: bool, client: Option<IpAddr>) -> Result<(), Refusal> {

@@ -13,7 +13,7 @@ use moka::future::Cache;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::{Refusal, Writer, printable};
+use super::{Refusal, Writer, loggable};
 use crate::telemetry::seldom;
 
 /// How long an answer is used again. Roles that are taken away and tokens that are revoked count for so long.
@@ -86,7 +86,7 @@ impl Kubernetes {
     }
 
     async fn may_create(&self, user: UserInfo) -> Result<Writer, Refusal> {
-        let name = printable(user.username.as_deref().unwrap_or("unnamed"));
+        let name = loggable(user.username.as_deref().unwrap_or("unnamed"));
         let extra: Option<BTreeMap<_, _>> = user.extra;
         let attributes = ResourceAttributes {
             group: Some(GROUP.to_owned()),

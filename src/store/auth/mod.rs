@@ -25,6 +25,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 pub use self::htpasswd::Htpasswd;
 pub use self::kubernetes::Kubernetes;
+use crate::domain::printable::printable;
 use crate::server::Peer;
 use crate::telemetry::TurnedAway;
 
@@ -182,12 +183,13 @@ fn is_token(text: &str) -> bool {
 fn subject(der: &[u8]) -> String {
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return "unnamed".to_owned() };
     let common = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok()).map(str::to_owned);
-    printable(common.unwrap_or_else(|| certificate.subject().to_string()))
+    loggable(common.unwrap_or_else(|| certificate.subject().to_string()))
 }
 
 /// A name as it may stand in a log line.
-pub(super) fn printable(name: impl fmt::Display) -> String {
-    name.to_string().chars().map(|c| if c.is_control() { '?' } else { c }).take(MAX_NAME).collect()
+pub(super) fn loggable(name: impl fmt::Display) -> String {
+    let short: String = name.to_string().chars().take(MAX_NAME).collect();
+    printable(&short).into_owned()
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ async fn certificates_count_only_where_they_are_asked_for() {
     let peer = Peer { address: [127, 0, 0, 1].into(), certificate: Some(certificate) };
     let demanded = Writers { certificates: true, ..Writers::default() };
     let writer = demanded.admit(&HeaderMap::new(), Some(&peer)).await.unwrap();
-    assert_eq!((writer.name.as_str(), writer.by), ("ci?robot", "certificate"));
+    assert_eq!((writer.name.as_str(), writer.by), (r"ci\u000arobot", "certificate"));
     let without = Peer { certificate: None, ..peer.clone() };
     assert_eq!(demanded.admit(&HeaderMap::new(), Some(&without)).await.unwrap_err().status(), StatusCode::UNAUTHORIZED);
     let other = with_users(&[user("anna", "right")]);

@@ -13,6 +13,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFi
 use tracing_subscriber::registry::LookupSpan;
 
 use super::Format;
+use crate::domain::printable::unprintable;
 
 /// Longest value in bytes; what is longer is cut with a count of what was left out.
 const MAX_VALUE: usize = 8 * 1024;
@@ -219,18 +220,13 @@ fn is_word(value: &str) -> bool {
         && value.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'=' | b'{' | b'}'))
 }
 
-/// Whether a character could break the line, drive a terminal or change the order of what is shown.
-fn is_hostile(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 fn escape(out: &mut Writer<'_>, value: &str, style: Style) -> fmt::Result {
     // The ordinary value is printable ASCII without anything to escape: found out byte by byte, written in one piece.
     if value.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
         return out.write_str(value);
     }
     let mut rest = value;
-    let special = |c: char| is_hostile(c) || (style != Style::Message && matches!(c, '"' | '\\'));
+    let special = |c: char| unprintable(c) || (style != Style::Message && matches!(c, '"' | '\\'));
     while let Some((at, c)) = rest.char_indices().find(|(_, c)| special(*c)) {
         let (before, after) = rest.split_at(at);
         out.write_str(before)?;
@@ -239,8 +235,11 @@ fn escape(out: &mut Writer<'_>, value: &str, style: Style) -> fmt::Result {
             ('\r', _) => out.write_str("\\r")?,
             ('\t', _) => out.write_str("\\t")?,
             ('"' | '\\', _) => write!(out, "\\{c}")?,
-            // All hostile characters are below U+10000, so one escape of four digits suffices.
-            (_, Style::Json) => write!(out, "\\u{:04x}", u32::from(c))?,
+            (_, Style::Json) => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    write!(out, "\\u{unit:04x}")?;
+                }
+            }
             (_, Style::Message | Style::Quoted) => write!(out, "\\u{{{:x}}}", u32::from(c))?,
         }
         rest = after.get(c.len_utf8()..).unwrap_or_default();

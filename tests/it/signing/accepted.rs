@@ -16,6 +16,8 @@ crate::tests! {
     needs [Registry, DebianRegistry, Gpg, Sq, Store];
     keys_of_every_kind_sign_what_everybody_accepts,
     a_key_file_with_a_passphrase_signs_and_a_wrong_one_does_not,
+    a_key_file_that_others_may_read_is_refused,
+    a_damaged_registry_of_makers_stops_those_alone_who_need_it,
     a_signal_leaves_no_temporary_home,
     a_signature_is_for_one_digest_name_and_key,
     the_payload_is_that_of_skopeo,
@@ -105,6 +107,47 @@ fn a_key_file_with_a_passphrase_signs_and_a_wrong_one_does_not() {
         .filter_map(|entry| entry.unwrap().file_name().into_string().ok());
     let homes: Vec<_> = left.filter(|name| name.len() == 24 && name.starts_with("podseal-")).collect();
     assert!(homes.is_empty(), "temporary homes are left: {homes:?}");
+}
+
+fn a_key_file_that_others_may_read_is_refused() {
+    let world = World::new();
+    let (key, image) = (world.gpg.generate(&KeySpec::new("Maker <m@registry.local>")), world.registry.push("alt/a:1"));
+    let file = secret_file(&world.gpg, &key);
+    let of_mode = |mode: u32| {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        world.sign(&image.tagged(), file.to_str().unwrap(), &[])
+    };
+    for mode in [0o640, 0o604, 0o644] {
+        let ran = of_mode(mode);
+        assert_eq!(ran.code, Some(64), "{ran}");
+        let path = file.display();
+        let said = format!("the key file {path}: others may read it (mode {mode:04o}): chmod 600 {path}");
+        assert!(ran.stderr.contains(&said), "{ran}");
+        assert!(world.signatures(&image).is_empty());
+    }
+    of_mode(0o400).succeeded();
+    world.assert_accepted(&image, &image.tagged(), &key);
+}
+
+fn a_damaged_registry_of_makers_stops_those_alone_who_need_it() {
+    let world = World::new();
+    let key = world.gpg.generate(&KeySpec::new("Maker <m@registry.local>"));
+    let file = secret_file(&world.gpg, &key);
+    let dir = scratch::folder("host");
+    std::fs::write(dir.join("imagemakers.json"), "{\"version\": 1, \"makers\": [").unwrap();
+    let sign = |image: &str, key: &str| world.sign(image, key, &["--dir", dir.to_str().unwrap()]);
+    let image = world.registry.push("alt/mail:1");
+    let by_mail = sign(&image.tagged(), "m@registry.local");
+    assert_eq!(by_mail.code, Some(64), "{by_mail}");
+    assert!(by_mail.stderr.contains("--dir: ") && by_mail.stderr.contains("imagemakers.json"), "{by_mail}");
+    assert!(world.signatures(&image).is_empty());
+    let id = &key.fingerprint[24..];
+    for (name, by) in [("file", file.to_str().unwrap()), ("fingerprint", &key.fingerprint), ("id", id)] {
+        let image = world.registry.push(&format!("alt/{name}:1"));
+        let ran = sign(&image.tagged(), by).succeeded();
+        assert!(ran.stderr.contains("whether the key is retiring or revoked is not looked at"), "{ran}");
+        world.assert_accepted(&image, &image.tagged(), &key);
+    }
 }
 
 fn a_signal_leaves_no_temporary_home() {

@@ -20,17 +20,19 @@ crate::tests! {
     of_an_index_the_architecture_is_taken,
     what_was_killed_goes_on_and_ends_whole,
     an_archive_that_lies_is_not_signed,
+    a_damaged_archive_is_said_to_be_one_and_nothing_of_it_is_pushed,
+    what_an_archive_says_steers_no_terminal,
 }
 
 /// The images that an archive is made of, in a registry of their own.
-struct Set {
+pub struct Set {
     _source: Registry,
-    images: Vec<Image>,
-    folder: PathBuf,
+    pub images: Vec<Image>,
+    pub folder: PathBuf,
 }
 
 /// `skopeo copy` of images into one layout per architecture, as `podsec-save-oci` does.
-fn set(names: &[&str]) -> Set {
+pub fn set(names: &[&str]) -> Set {
     let source = Registry::start();
     let folder = scratch::folder("set");
     let images: Vec<_> = names.iter().map(|name| source.push(name)).collect();
@@ -216,4 +218,67 @@ fn an_archive_that_lies_is_not_signed() {
         assert_eq!(pushed_manifests(&world), 0, "{missing}");
         std::fs::write(file, good).unwrap();
     }
+}
+
+fn a_damaged_archive_is_said_to_be_one_and_nothing_of_it_is_pushed() {
+    let (set, world) = (set(&["pause:3.9"]), World::new());
+    let key = world.gpg.generate(&KeySpec::new("Maker <m@registry.local>"));
+    let files: Vec<_> = [("--xz", "set.tar.xz"), ("--gzip", "set.tar.gz"), ("--sparse", "set.tar")]
+        .map(|(by, name)| packed(&set.folder, by, name))
+        .into_iter()
+        .collect();
+    let damaged = |name: &str, change: &dyn Fn(&mut Vec<u8>)| {
+        let from = files.iter().find(|file| file.ends_with(name)).unwrap();
+        let mut bytes = std::fs::read(from).unwrap();
+        change(&mut bytes);
+        let file = scratch::folder("damaged").join(name);
+        std::fs::write(&file, bytes).unwrap();
+        file
+    };
+    let flipped = |bytes: &mut Vec<u8>| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x55;
+    };
+    let cut = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() / 2);
+    for (file, said) in [
+        (damaged("set.tar.xz", &flipped), "it cannot be unpacked; is it whole?"),
+        (damaged("set.tar.xz", &cut), "it cannot be unpacked; is it whole?"),
+        (damaged("set.tar.gz", &flipped), "it cannot be unpacked; is it whole?"),
+        (damaged("set.tar.gz", &cut), "it cannot be unpacked; is it whole?"),
+        (damaged("set.tar", &cut), "it is cut off"),
+        (damaged("set.tar", &|bytes| bytes[148] ^= 1), "not a tar archive, or damaged"),
+        (damaged("set.tar", &Vec::clear), "not a tar archive with files in it"),
+        (damaged("set.tar", &|bytes| bytes.fill(b'x')), "not a tar archive"),
+    ] {
+        let ran = load(&world, &file, &key.fingerprint);
+        assert_eq!(ran.code, Some(1), "{ran}");
+        assert!(ran.stderr.contains(&format!("podseal: {}: ", file.display())), "{ran}");
+        assert!(ran.stderr.contains(said), "{said}: {ran}");
+        assert!(ran.stdout.is_empty() && !ran.stderr.contains("panicked"), "{ran}");
+        assert_eq!(pushed_manifests(&world), 0, "{ran}");
+        assert_eq!(std::fs::read_dir(world.store.folder()).unwrap().count(), 0, "nothing is signed");
+    }
+    // What it was damaged from is fine.
+    for file in &files {
+        load(&world, file, &key.fingerprint).succeeded();
+    }
+    assert_all_there(&world, &set, &key);
+}
+
+fn what_an_archive_says_steers_no_terminal() {
+    let (set, world) = (set(&["pause:3.9"]), World::new());
+    let key = world.gpg.generate(&KeySpec::new("Maker <m@registry.local>"));
+    let file = set.folder.join("amd64/index.json");
+    let good = std::fs::read_to_string(&file).unwrap();
+    let steering = "x\u{1b}[2K\nsigned registry.local/other:1\u{202e}";
+    for (field, value) in [("org.opencontainers.image.ref.name", "pause:3.9"), ("digest", &set.images[0].digest)] {
+        let (name, hostile) = (Value::from(value).to_string(), Value::from(steering).to_string());
+        assert!(good.contains(&name), "{field}: {good}");
+        std::fs::write(&file, good.replace(&name, &hostile)).unwrap();
+        let ran = load(&world, &set.folder, &key.fingerprint);
+        assert!(!ran.ok(), "{ran}");
+        let said = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(!said.contains(['\u{1b}', '\u{202e}']) && !said.contains("\nsigned"), "{said}");
+    }
+    assert_eq!(pushed_manifests(&world), 0);
 }

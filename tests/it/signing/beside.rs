@@ -1,5 +1,7 @@
 //! Signatures in cosign's forms, beside the image.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::json;
 
 use super::world::World;
@@ -13,6 +15,7 @@ crate::tests! {
     cosign_and_podseal_accept_both_forms_with_and_without_a_referrers_api,
     keys_of_other_kinds_sign,
     a_cosign_key_that_cannot_be_used_is_said_why,
+    a_cosign_key_that_others_may_read_is_refused,
 }
 
 fn sign(world: &World, image: &Image, key: &CosignKey, format: Format, more: &[&str]) -> Ran {
@@ -91,4 +94,23 @@ fn a_cosign_key_that_cannot_be_used_is_said_why() {
         assert!(ran.stderr.contains(said), "{said}: {ran}");
     }
     key.verify(&world.registry, &image, Format::Bundle, &[]).failed();
+}
+
+fn a_cosign_key_that_others_may_read_is_refused() {
+    let world = World::of(Registry::start());
+    let (image, key) = (world.registry.push("alt/a:1"), CosignKey::new());
+    let of_mode = |mode: u32| {
+        std::fs::set_permissions(key.file(), std::fs::Permissions::from_mode(mode)).unwrap();
+        sign(&world, &image, &key, Format::Bundle, &[])
+    };
+    for mode in [0o640, 0o604, 0o644] {
+        let ran = of_mode(mode);
+        assert_eq!(ran.code, Some(64), "{ran}");
+        let path = key.file().display().to_string();
+        let said = format!("the cosign key {path}: others may read it (mode {mode:04o}): chmod 600 {path}");
+        assert!(ran.stderr.contains(&said), "{ran}");
+    }
+    key.verify(&world.registry, &image, Format::Bundle, &[]).failed();
+    of_mode(0o400).succeeded();
+    key.verify(&world.registry, &image, Format::Bundle, &[]).succeeded();
 }
