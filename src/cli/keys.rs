@@ -74,6 +74,7 @@ async fn list(arguments: &KeysList) -> Result<ExitCode, String> {
         complain(&format!("--dir {}: {why}", directory.display()));
     }
     match arguments.output {
+        Format::Table if rows.is_empty() => complain(&nothing(arguments)),
         Format::Table => print(&table(&rows)),
         Format::Json => print(&format!("{:#}\n", json!({"keys": rows.iter().map(object).collect::<Vec<_>>()}))),
     }
@@ -85,6 +86,15 @@ async fn list(arguments: &KeysList) -> Result<ExitCode, String> {
     } else {
         ExitCode::from(AMISS)
     })
+}
+
+/// What is said when there is nothing to list.
+fn nothing(arguments: &KeysList) -> String {
+    let directory = arguments.dir.as_ref().map(|directory| format!("no key files in {}", directory.display()));
+    let namespace = &arguments.cluster.own_namespace;
+    let secrets = (!arguments.no_cluster)
+        .then(|| format!("no Secrets of keys in the namespace {namespace} (--own-namespace names another one)"));
+    format!("there are {}", directory.into_iter().chain(secrets).collect::<Vec<_>>().join(" and "))
 }
 
 /// A Secret that somebody keeps by hand, and that stands in no file's way.

@@ -41,7 +41,7 @@ impl SignedIdentity {
         // A name alone would silently become `latest`.
         match SignedRef::parse(reference) {
             Some(signed) if signed.has_version() => Ok(Self::ExactReference(image)),
-            _ => Err("the reference has neither tag nor digest: add one, or use exactRepository".to_owned()),
+            _ => Err("the reference has neither tag nor digest: add one; for every version of a repository, a policy has exactRepository".to_owned()),
         }
     }
 

@@ -15,7 +15,8 @@ Examples:
 
 An image that the archive names pause:3.9 becomes REGISTRY/PATH/pause:3.9; a registry in its name is left out, and a mere tag
 is one of REGISTRY/PATH itself. What the registry has is not sent again, so that the same command goes on after an
-interruption. An image is signed when its manifest and all that it needs are in the registry, never before.
+interruption. An image is signed when its manifest and all that it needs are in the registry, never before, and its tag leads
+to it when it is signed.
 Exit status: 0 every image is pushed and signed, 1 one is not, 2 it could not be found out, 64 wrong usage.";
 
 #[derive(Debug, Args)]

@@ -116,7 +116,7 @@ pub(in crate::cli) struct RegistryArguments {
     #[arg(long)]
     pub(in crate::cli) insecure: bool,
     /// PEM certificates trusted for registry and store, besides the system's
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", visible_alias = "ca-file")]
     pub(in crate::cli) ca: Option<PathBuf>,
     /// Token service that may receive credentials of a registry on another host
     #[arg(long, value_name = "REGISTRY=HOST", value_parser = pair)]

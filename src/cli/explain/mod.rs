@@ -10,7 +10,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use kube::{Client, ResourceExt as _};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client, ResourceExt as _};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -68,6 +69,10 @@ impl Known {
                 Ok(policies) => all.extend(policies),
                 Err(why) => missing.push(why),
             }
+        }
+        // Whoever may not look at the namespace has typed its name correctly, or not: nobody can say.
+        if let Ok(None) = Api::<Namespace>::all(client.clone()).get_opt(namespace).await {
+            missing.push(format!("there is no namespace {namespace}"));
         }
         let whitelist = read::whitelist(client, own_namespace).await.unwrap_or_else(|why| {
             missing.push(why);

@@ -39,7 +39,7 @@ impl Explanation {
         }
         text.push_str("\nEntries that govern, all of which must pass:\n");
         if self.governing.is_empty() {
-            text.push_str("  none\n");
+            text.push_str(if self.notes.is_empty() { "  none\n" } else { "  not known, see below\n" });
         }
         for entry in &self.governing {
             govern(&mut text, entry);

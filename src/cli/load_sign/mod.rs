@@ -1,14 +1,16 @@
 //! `podseal load-sign`: images out of an archive into a registry, each signed when it is whole there.
 //!
 //! ```text
-//!  archive ── images of one architecture ── per image:  blobs that the registry lacks ── manifest ── signature
+//!  archive ── images of one architecture ── per image:  blobs that the registry lacks ── manifest ── signature ── tag
 //! ```
+//! The tag comes last, so that it never leads to an image that is not signed: what it led to before stays in use until then.
 //! There is no state of its own: registry and store say what is done already, so that the same command goes on after an
 //! interruption, on another machine, too.
 
 mod progress;
 mod target;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -68,17 +70,46 @@ async fn all(command: &LoadSignCommand, target: &Target) -> Result<ExitCode, Str
             return Ok(ExitCode::from(NOT_SIGNED));
         }
     };
-    let named: Result<Vec<_>, String> =
-        images.into_iter().map(|image| Ok((target.name(&image.name)?, image))).collect();
-    let named = named?;
+    let (named, refused) = named(target, &images);
     let job = Job { archive: Arc::new(archive), destinations, keys, progress };
     let mut code = 0;
+    for why in refused {
+        complain(&printable(&why));
+        code = NOT_SIGNED;
+    }
     for (i, (name, image)) in named.iter().enumerate() {
         let done = job.load(name, image, &format!("{} of {}", i + 1, named.len())).await;
         job.progress.clear();
         code = worse(code, done.unwrap_or_else(|failed| tell(&name.to_string(), &failed)));
     }
     Ok(ExitCode::from(code))
+}
+
+/// The images with the names that they get, and why others get none.
+fn named<'a>(target: &Target, images: &'a [ImageInArchive]) -> (Vec<(ImageRef, &'a ImageInArchive)>, Vec<String>) {
+    let (mut named, mut refused) = (BTreeMap::<String, Vec<_>>::new(), Vec::new());
+    for image in images {
+        match target.name(&image.name) {
+            Ok(name) => named.entry(name.to_string()).or_default().push((name, image)),
+            Err(why) => refused.push(format!("{why}: it is left out")),
+        }
+    }
+    let mut good = Vec::new();
+    for (name, mut those) in named {
+        those.dedup_by(|(_, a), (_, b)| a.digest == b.digest);
+        if let [_] = those.as_slice() {
+            good.append(&mut those);
+            continue;
+        }
+        // One would take the name from the other.
+        let called: Vec<_> = those.iter().map(|(_, image)| image.name.as_str()).collect();
+        refused.push(format!(
+            "{name}: the archive has several images that would get this name ({}), and none of them is pushed: give them \
+             names that differ without the registry, or load them from archives of their own into different paths",
+            called.join(", ")
+        ));
+    }
+    (good, refused)
 }
 
 fn read(command: &LoadSignCommand, progress: &Progress) -> Result<(Archive, Vec<ImageInArchive>), ArchiveError> {
@@ -128,7 +159,14 @@ impl Job {
         print(&told);
         let identity = name.to_string();
         let wanted = Wanted { repository: name.repository(), digest: &image.digest, identity: &identity, again: false };
-        Ok(sign_digest(&self.keys, &self.destinations.line(name.repository()), depot.as_ref(), &manifest, wanted).await)
+        let line = self.destinations.line(name.repository());
+        let code = sign_digest(&self.keys, &line, depot.as_ref(), &manifest, wanted).await;
+        if code == 0 {
+            self.tag(name, image).await?;
+        } else {
+            complain(&format!("{identity}: not tagged, because it is not signed; the same command goes on"));
+        }
+        Ok(code)
     }
 
     async fn push(
@@ -161,16 +199,27 @@ impl Job {
         Ok(upstream.push_blob(repository, &blob.digest, Arc::new(member), &access, &shown).await?)
     }
 
-    /// The manifest under its tag, unless it is there, as the registry then gives it. All its blobs are there.
+    /// The manifest without a tag, unless it is there, as the registry then gives it. All its blobs are there.
     async fn push_manifest(&self, name: &ImageRef, image: &ImageInArchive) -> Result<Manifest, Failed> {
         let line = self.destinations.line(name.repository());
         let (upstream, repository, access) = (&line.upstream, name.repository(), line.access());
-        if !self.has_manifest(name, image, &access).await? {
-            let (kind, bytes) = (&image.media_type, &image.manifest);
-            upstream.push_manifest(repository, name.tag(), kind, bytes, &access).await?;
+        if let Some(there) = upstream.manifest(repository, &image.digest, &access).await? {
+            return Ok(there);
         }
+        upstream.push_manifest(repository, None, &image.media_type, &image.manifest, &access).await?;
         let there = upstream.manifest(repository, &image.digest, &access).await?;
         there.ok_or_else(|| "the registry took the manifest, and does not have it".to_owned().into())
+    }
+
+    /// Lets the tag lead to the image, which is signed.
+    async fn tag(&self, name: &ImageRef, image: &ImageInArchive) -> Result<(), Failed> {
+        let line = self.destinations.line(name.repository());
+        let access = line.access();
+        if name.tag().is_some() && !self.has_manifest(name, image, &access).await? {
+            let (kind, bytes) = (&image.media_type, &image.manifest);
+            line.upstream.push_manifest(name.repository(), name.tag(), kind, bytes, &access).await?;
+        }
+        Ok(())
     }
 
     /// Whether the tag leads to this very manifest.

@@ -38,7 +38,7 @@ pub(super) fn failure(home: &Home<'_>, url: &Url, error: reqwest::Error) -> Fail
     }
     let at = if home.owns(url) { String::new() } else { format!(" (on {})", url.host_str().unwrap_or_default()) };
     let (what, again) = if is_certificate(&error) {
-        ("the TLS certificate is not trusted; name its authority with caRef", false)
+        ("the TLS certificate is not trusted; name its authority with caRef, by hand with --ca-file", false)
     } else if error.is_dns() {
         ("the host name does not resolve", false)
     } else if speaks_no_tls(&error) {
@@ -59,7 +59,9 @@ pub(super) fn failure(home: &Home<'_>, url: &Url, error: reqwest::Error) -> Fail
 fn no_tls(home: &Home<'_>, url: &Url) -> &'static str {
     match home.kind {
         _ if home.certificate(url).is_some() => NO_CERTIFICATE_IN_THE_CLEAR,
-        UpstreamKind::Registry if home.owns(url) => "the server speaks plain HTTP; insecure: true allows that",
+        UpstreamKind::Registry if home.owns(url) => {
+            "the server speaks plain HTTP; insecure: true allows that, by hand --insecure"
+        }
         UpstreamKind::Notary if home.owns(url) => {
             "the server speaks plain HTTP; a notary URL that begins with http:// allows that"
         }

@@ -250,7 +250,10 @@ async fn j6_a_server_without_tls_is_told_from_one_that_cannot_be_reached() {
         upstream().blob(&repository, &Digest::sha256(b"x"), 100, &strict).await.expect_err("refused")
     };
     let fault = ask(&host).await;
-    assert!(fault.message().ends_with("the server speaks plain HTTP; insecure: true allows that"), "{fault}");
+    assert!(
+        fault.message().ends_with("the server speaks plain HTTP; insecure: true allows that, by hand --insecure"),
+        "{fault}"
+    );
     let fault = ask("127.0.0.1:1").await;
     assert!(fault.message().ends_with("the server cannot be reached"), "{fault}");
 }

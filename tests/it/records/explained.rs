@@ -156,6 +156,9 @@ fn an_image_that_no_policy_names_is_explained() {
     assert!(ran.code == Some(1) && ran.stdout.contains("Denied (NoMatchingPolicy)"), "{ran}");
     let ran = explain(User::Admin, "elsewhere.invalid/x:1", &["-n", "kube-system"]);
     assert!(ran.stdout.contains("podseal is not asked about Pods of the namespace kube-system"), "{ran}");
+    let ran = explain(User::Admin, "elsewhere.invalid/x:1", &["-n", "no-such-namespace"]);
+    assert!(ran.code == Some(2) && ran.stdout.contains("there is no namespace no-such-namespace"), "{ran}");
+    assert!(ran.stdout.contains("could not be found out") && ran.stdout.contains("not known, see below"), "{ran}");
     let ran = explain(User::Admin, "A B", &["-n", &namespace.name]);
     assert!(ran.code == Some(1) && ran.stdout.contains("MalformedImage"), "{ran}");
 }

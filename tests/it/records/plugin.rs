@@ -99,7 +99,8 @@ fn the_namespace_and_the_context_are_those_of_the_kubeconfig() {
     let ran = kubectl(&config, &["podseal", "explain", &image.tagged(), "--context", "none"]);
     assert!(ran.stderr.contains("--context none: "), "{ran}");
     let ran = kubectl(&config, &["podseal", "keys", "--own-namespace", &namespace.name]);
-    assert!(ran.ok(), "{ran}");
+    assert!(ran.ok() && ran.stdout.is_empty(), "{ran}");
+    assert!(ran.stderr.contains(&format!("no Secrets of keys in the namespace {}", namespace.name)), "{ran}");
 }
 
 fn verify_shows_what_is_recorded_and_does_without_where_it_may_not() {

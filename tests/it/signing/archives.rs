@@ -22,6 +22,8 @@ crate::tests! {
     an_archive_that_lies_is_not_signed,
     a_damaged_archive_is_said_to_be_one_and_nothing_of_it_is_pushed,
     what_an_archive_says_steers_no_terminal,
+    a_tag_leads_to_what_is_signed,
+    images_that_would_get_one_name_get_none_and_the_others_go_on,
 }
 
 /// The images that an archive is made of, in a registry of their own.
@@ -281,4 +283,51 @@ fn what_an_archive_says_steers_no_terminal() {
         assert!(!said.contains(['\u{1b}', '\u{202e}']) && !said.contains("\nsigned"), "{said}");
     }
     assert_eq!(pushed_manifests(&world), 0);
+}
+
+fn a_tag_leads_to_what_is_signed() {
+    let (set, world) = (set(&["pause:3.9"]), World::new());
+    let key = world.gpg.generate(&KeySpec::new("Maker <m@registry.local>"));
+    let live = world.registry.push("k8s-c10f1/pause:3.9");
+    assert_ne!(live.digest, set.images[0].digest);
+    // A store that takes no signatures: it is asked when the image is in the registry already.
+    let target = format!("{}/k8s-c10f1", world.registry.host);
+    let args = ["load-sign", set.folder.to_str().unwrap(), "--arch", "amd64", "--sign-by", &key.fingerprint, &target];
+    let ran = world.podseal(&[&args[..], &["--insecure", "--upload", &world.store.url]].concat());
+    assert!(ran.code == Some(1) && ran.stderr.contains("(405)"), "{ran}");
+    assert!(ran.stderr.contains("pause:3.9: not tagged, because it is not signed"), "{ran}");
+    assert_eq!(pushed(&world, &set.images[0]).digest, live.digest, "{ran}");
+    let ran = load(&world, &set.folder, &key.fingerprint).succeeded();
+    assert!(ran.stdout.contains(": 0 B sent, "), "{ran}");
+    assert!(ran.stderr.contains(&format!("pause:3.9 was {} before", live.digest)), "{ran}");
+    assert_all_there(&world, &set, &key);
+}
+
+fn images_that_would_get_one_name_get_none_and_the_others_go_on() {
+    let (set, world) = (set(&["x/a:1", "y/a:1", "z/a:1", "good:1", "x/good:2"]), World::new());
+    let key = world.gpg.generate(&KeySpec::new("Maker <m@registry.local>"));
+    let file = set.folder.join("amd64/index.json");
+    let mut index: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let entries = index["manifests"].as_array_mut().unwrap();
+    let names = ["a.io/t/a:1", "b.io/t/a:1", "Bad:1", "good:1", "a.io/good:2"];
+    for (entry, name) in entries.iter_mut().zip(names) {
+        entry["annotations"]["org.opencontainers.image.ref.name"] = name.into();
+    }
+    // The same image under a name that comes to the same is the same.
+    let mut twin = entries[4].clone();
+    twin["annotations"]["org.opencontainers.image.ref.name"] = "b.io/good:2".into();
+    entries.push(twin);
+    std::fs::write(&file, index.to_string()).unwrap();
+    let ran = load(&world, &set.folder, &key.fingerprint);
+    assert_eq!(ran.code, Some(1), "{ran}");
+    assert!(ran.stderr.contains("would get this name (a.io/t/a:1, b.io/t/a:1)"), "{ran}");
+    assert!(ran.stderr.contains("the archive names an image \"Bad:1\""), "{ran}");
+    assert_eq!(ran.stdout.matches("signed ").count(), 2, "{ran}");
+    for (name, image) in [("good:1", &set.images[3]), ("good:2", &set.images[4])] {
+        let there = world.registry.image_at(&format!("k8s-c10f1/{name}"));
+        assert_eq!(there.digest, image.digest);
+        world.assert_accepted(&there, &there.tagged(), &key);
+    }
+    let paths: Vec<_> = world.registry.requests().into_iter().map(|request| request.path).collect();
+    assert!(!paths.iter().any(|path| path.contains("/t/a/")), "{paths:?}");
 }
