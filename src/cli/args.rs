@@ -245,7 +245,7 @@ pub(super) struct SourceArguments {
     #[arg(long, value_name = "DIR")]
     pub(super) registries_d: Option<PathBuf>,
     /// Registry credentials of the administrator, in the form of ~/.docker/config.json
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", visible_alias = "authfile")]
     pub(super) docker_config: Option<PathBuf>,
     /// PEM certificates trusted for every registry and signature store, besides the system's
     #[arg(long, value_name = "FILE")]

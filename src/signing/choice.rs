@@ -9,7 +9,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::gnupg::{GnupgError, SecretKey};
+use super::gnupg::{GnupgError, SecretKey, no_key};
 use super::makers::{Maker, State, date};
 
 /// How long before its end a key is spoken of.
@@ -23,9 +23,7 @@ pub(super) fn choose(
     home: &str,
 ) -> Result<(SecretKey, Option<String>), GnupgError> {
     if named.is_empty() {
-        return Err(GnupgError::Key(format!(
-            "there is no secret key {name:?} in {home}: gpg --list-secret-keys shows what there is"
-        )));
+        return Err(no_key(name, home));
     }
     let (mut usable, unusable): (Vec<_>, Vec<_>) = named.into_iter().partition(SecretKey::is_usable);
     if usable.len() < 2 {
@@ -184,6 +182,8 @@ mod tests {
         assert!(said.contains("may sign") && said.contains("expired 2023-11-17T"), "{said}");
         assert_eq!(chosen(&[expired, key("B", 1, "Other <m@x>")], &[]).unwrap(), "B:");
         assert!(chosen(&[], &[]).unwrap_err().contains("there is no secret key"));
+        let bare = choose("immkk8s", Vec::new(), &[], "the home").unwrap_err().to_string();
+        assert!(bare.ends_with("; a key is named by e-mail, fingerprint or key ID"), "{bare}");
     }
 
     #[test]

@@ -159,10 +159,7 @@ impl Gnupg {
         }
         match (found.pop(), found.as_slice()) {
             (Some(key), []) => Ok(key),
-            (None, _) => Err(GnupgError::Key(format!(
-                "there is no secret key {name:?} in {}: gpg --list-secret-keys shows what there is",
-                self.place()
-            ))),
+            (None, _) => Err(no_key(name, &self.place())),
             (Some(last), others) => {
                 let all: Vec<_> = others.iter().chain([&last]).map(|key| key.fingerprint.as_str()).collect();
                 Err(GnupgError::Key(format!(
@@ -206,6 +203,14 @@ impl Gnupg {
         all.extend(arguments);
         self.run_program(&self.program, what, &all, input)
     }
+}
+
+/// Nothing of that name; what would have been one.
+pub(super) fn no_key(name: &str, place: &str) -> GnupgError {
+    let way = if name.contains('@') { "" } else { "; a key is named by e-mail, fingerprint or key ID" };
+    GnupgError::Key(format!(
+        "there is no secret key {name:?} in {place}: gpg --list-secret-keys shows what there is{way}"
+    ))
 }
 
 #[cfg(test)]

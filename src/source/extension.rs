@@ -89,11 +89,20 @@ impl Upstream {
         let remote = Remote::new(self, repository, access)?;
         let url = remote.absolute(&format!("/extensions/v2/{}/signatures/{digest}", repository.path()))?;
         let answer = remote.ask(Method::GET, url, None, MAX_ANSWER).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Err(no_api(&remote));
+        }
         remote.expect_ok(&answer)?;
         let malformed = |_| remote.home().fault(FaultKind::BadAnswer, "the list of signatures is malformed");
         let list: List = serde_json::from_slice(&answer.body).map_err(malformed)?;
         Ok(list.signatures.unwrap_or_default().0)
     }
+}
+
+/// Not "no signatures", which is an empty list.
+fn no_api(remote: &Remote<'_>) -> Fault {
+    let what = "the registry has no API for signatures (404); to sign, --upload or --staging put them into a store";
+    remote.home().fault(FaultKind::Configuration, what)
 }
 
 #[derive(Deserialize)]

@@ -247,7 +247,7 @@ impl Session<'_> {
         let what = match (tried, offer.service.as_ref().filter(|s| !s.trusted)) {
             (0, _) => {
                 "access is refused to anonymous requests; give the Pod or its ServiceAccount an image pull secret \
-                       for this registry"
+                       for this registry, by hand --authfile"
                     .to_owned()
             }
             (_, Some(service)) => format!(
@@ -257,7 +257,7 @@ impl Session<'_> {
             ),
             (n, None) => format!(
                 "access is refused with every credential there is ({n}) and anonymously; correct the image pull secrets \
-                 of the Pod or its ServiceAccount for this registry"
+                 of the Pod or its ServiceAccount for this registry, by hand those of --authfile"
             ),
         };
         self.home.fault(FaultKind::Unauthorized, what)

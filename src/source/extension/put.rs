@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::json;
 
+use super::no_api;
 use crate::domain::digest::{Digest, hex};
 use crate::domain::image::Repository;
 use crate::fault::{Fault, FaultKind};
@@ -48,6 +49,9 @@ impl Upstream {
             let answer = remote.write(Method::PUT, remote.absolute(&path)?, content).await?;
             if answer.status == StatusCode::CONFLICT {
                 continue;
+            }
+            if answer.status == StatusCode::NOT_FOUND {
+                return Err(no_api(&remote));
             }
             return remote.expect(&answer, &[StatusCode::CREATED, StatusCode::OK, StatusCode::NO_CONTENT]);
         }

@@ -135,6 +135,11 @@ impl Upstream {
                 FaultKind::Configuration,
                 "the store takes no signatures over HTTP (405): write into its folder with --staging",
             )),
+            StatusCode::NOT_FOUND => Err(home.fault(
+                FaultKind::Configuration,
+                "the server has no place for signatures there (404): look at the path of the URL; podseal store has them \
+                 below /sigstore",
+            )),
             status => {
                 let what = format!("status {} for a signature{}", status.as_u16(), home.about_certificate(status));
                 Err(home.fault(FaultKind::BadAnswer, what))

@@ -62,7 +62,9 @@ pub(super) enum Refusal {
     #[error("uploading needs authentication: {0}")]
     Unauthenticated(&'static str),
     /// Known, and not allowed to.
-    #[error("{0} may not create imagesignatures.podseal.io; the ClusterRole podseal-image-signer grants it")]
+    #[error(
+        "{0} may not create imagesignatures.podseal.io; the ClusterRole podseal-image-signer grants it (RELEASE-podseal-image-signer in a release of another name)"
+    )]
     Forbidden(String),
     /// Too much of one client waits already.
     #[error("too many passwords of your address wait to be checked; try again")]

@@ -230,7 +230,7 @@ impl Front {
         let mut command = tools::server("nginx");
         command.args(["-e", "stderr", "-p"]).arg(&home).arg("-c").arg(&config);
         let process = Process::spawn("front", &mut command);
-        process.wait_ready(|_| http.get(&format!("https://{}/", hosts[1])).ok());
+        process.wait_ready(|_| http.get(&format!("https://{}/ready", hosts[1])).ok());
         Self { hosts, log: home.join("access.log"), _process: process, _store: store }
     }
 
@@ -277,7 +277,7 @@ http {
     location /moved/ { return 302 https://SECOND/elsewhere; }
     location / { proxy_pass http://REGISTRY; }
   }
-  server { listen SECOND ssl; location / { return 404; } }
+  server { listen SECOND ssl; location / { return 404; } location = /ready { access_log off; return 204; } }
   server { listen THIRD ssl; ssl_verify_client on; location / { return 404; } }
 }
 "#;
@@ -303,12 +303,14 @@ fn the_store_alone_is_shown_the_certificate() {
     // The registry is another server, of another port; what the store leads to is a third.
     let ran = sign(&format!("https://{}/", front.hosts[1]), &client);
     assert!(!ran.ok(), "{ran}");
+    // nginx writes its lines when it has answered.
+    eventually("the log names who put", || front.seen(1).iter().any(|line| line.contains("PUT /")));
     assert!(!front.seen(0).is_empty() && front.seen(0).iter().all(|line| line.starts_with("NONE ")), "{ran}");
     assert!(front.seen(1).iter().all(|line| line.starts_with("SUCCESS CN=ci-robot ")), "{:?}", front.seen(1));
-    assert!(front.seen(1).iter().any(|line| line.contains("PUT /")), "{:?}", front.seen(1));
     front.forget();
     let ran = sign(&format!("https://{}/moved", front.hosts[0]), &client);
     assert!(!ran.ok() && ran.stderr.contains("a request that writes was redirected"), "{ran}");
+    eventually("the log names who was led on", || !front.seen(1).is_empty());
     let (to_store, led_on) = (front.seen(0), front.seen(1));
     assert!(to_store.iter().any(|line| line.starts_with("SUCCESS ") && line.contains("GET /moved/")), "{to_store:?}");
     assert!(to_store.iter().filter(|line| line.contains("/v2/")).all(|line| line.starts_with("NONE ")), "{to_store:?}");
@@ -353,8 +355,9 @@ fn load_sign_goes_on_where_the_certificate_was_missing() {
         scene.world.podseal(&[&args[..], &["--upload", &scene.url], more].concat())
     };
     let signed = |image: &Image| {
-        let there = scene.world.registry.image_at(&format!("k8s-c10f1/{}:{}", image.repository, image.tag));
-        scene.signatures(&there)
+        // By digest: what is not signed has no tag.
+        let (host, repository) = (scene.world.registry.host.clone(), format!("k8s-c10f1/{}", image.repository));
+        scene.signatures(&Image { host, repository, ..image.clone() })
     };
     let expired = scene.clients.client_between("ci-robot", (2001, 2002));
     let ran = load(&shown(&expired));

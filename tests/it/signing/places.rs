@@ -50,6 +50,15 @@ fn what_only_can_be_read_is_not_written_to() {
     assert_eq!(ran.code, Some(1), "{ran}");
     assert!(ran.stderr.contains("takes no signatures over HTTP (405)"), "{ran}");
     assert!(world.signatures(&image).is_empty());
+    // The path of a store is easily forgotten, and not every registry keeps signatures.
+    let signatures = SignatureStore::start();
+    let login = authfile(&signatures.host, USER.0, USER.1);
+    let root = signatures.url().replace("/sigstore", "");
+    let ran =
+        world.sign(&image.tagged(), "m@registry.local", &["--upload", &root, "--authfile", login.to_str().unwrap()]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("(404): look at the path of the URL"), "{ran}");
+    let ran = world.sign(&image.tagged(), "m@registry.local", &["--extension"]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("has no API for signatures (404)"), "{ran}");
 }
 
 /// Credentials for a host in a file.
