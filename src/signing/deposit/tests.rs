@@ -84,6 +84,7 @@ async fn what_a_store_refuses_is_said_with_the_way_out() {
         (401, "--token-file"),
         (403, "--token-file"),
         (405, "--staging"),
+        (404, "end in /sigstore"),
         (500, "the server failed with status 500"),
         (302, "a request that writes was redirected"),
     ] {
@@ -239,4 +240,15 @@ async fn a_registry_that_keeps_no_more_is_not_asked_for_other_names() {
     let fault = depot.put(&server.repository("a/b"), &digest(), &Bytes::from_static(b"own")).await.expect_err("full");
     assert!(fault.message().contains("keeps no more signatures"), "{fault}");
     assert_eq!(server.lines().iter().filter(|line| line.starts_with("PUT ")).count(), 1);
+}
+
+#[tokio::test]
+async fn a_url_that_takes_no_signatures_is_no_passing_trouble() {
+    let server = Server::plain(1, |_| reply(404, ""));
+    let fault = put(&uploading(&server), "x").await.expect_err("nothing there");
+    assert!(!fault.kind().retryable() && fault.message().contains("end in /sigstore"), "{fault}");
+    let depot = Depot { line: line(), destination: Destination::Registry };
+    let own = Bytes::from_static(b"own");
+    let fault = depot.put(&server.repository("a/b"), &digest(), &own).await.expect_err("nothing there");
+    assert!(!fault.kind().retryable() && fault.message().contains("does not take signatures itself"), "{fault}");
 }

@@ -55,6 +55,11 @@ impl Upstream {
                 }
                 continue;
             }
+            if answer.status == StatusCode::NOT_FOUND {
+                let none = "the registry does not take signatures itself (404): upload them to a store, or write them into a \
+                            folder";
+                return Err(remote.home().fault(FaultKind::Configuration, none));
+            }
             return remote.expect(&answer, &[StatusCode::CREATED, StatusCode::OK, StatusCode::NO_CONTENT]);
         }
         Err(remote.home().fault(FaultKind::BadAnswer, "the registry has every name that was tried for the signature"))

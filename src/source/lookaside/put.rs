@@ -174,6 +174,11 @@ impl Upstream {
                 FaultKind::Configuration,
                 "the store takes no signatures over HTTP (405): write into its folder with --staging",
             )),
+            // What serves signatures answers so to a PUT where nothing is known.
+            StatusCode::NOT_FOUND => Err(home.fault(
+                FaultKind::Configuration,
+                "the server takes no signatures at this URL (404): those of podseal store end in /sigstore",
+            )),
             status => {
                 let (about, reason) = (home.about_certificate(status), writer.reason(&answer));
                 let what = format!("status {} for a signature{about}", status.as_u16());

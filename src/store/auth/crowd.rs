@@ -78,7 +78,7 @@ impl Failures {
         let mut admitted = false;
         let client = client.map(network);
         let keep = |known: Option<moka::Entry<_, Instant>>| {
-            let until = known.map_or(now, |known| known.into_value()).max(now) + PACE;
+            let until = known.map_or(now, moka::Entry::into_value).max(now) + PACE;
             admitted = until.saturating_duration_since(now) <= PACE * FAILURES;
             if admitted { moka::ops::compute::Op::Put(until) } else { moka::ops::compute::Op::Nop }
         };

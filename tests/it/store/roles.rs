@@ -95,8 +95,8 @@ fn tokens_write_by_the_role_and_by_nothing_else() {
 fn reviews(cluster: &Cluster) -> u64 {
     let metrics = cluster.kubectl(&["get", "--raw", "/metrics"]).succeeded().stdout.clone();
     let of_reviews = |line: &&str| line.starts_with("apiserver_request_total{") && line.contains("\"tokenreviews\"");
-    let count = |line: &str| line.rsplit(' ').next().and_then(|number| number.parse().ok());
-    metrics.lines().filter(of_reviews).filter_map(count).map(|number: f64| number as u64).sum()
+    let count = |line: &str| line.rsplit(' ').next().and_then(|number| number.parse::<u64>().ok());
+    metrics.lines().filter(of_reviews).filter_map(count).sum::<u64>()
 }
 
 fn invented_tokens_of_one_client_keep_no_signer_out_and_the_api_server_at_rest() {
