@@ -231,7 +231,10 @@ impl Front {
         command.args(["-e", "stderr", "-p"]).arg(&home).arg("-c").arg(&config);
         let process = Process::spawn("front", &mut command);
         process.wait_ready(|_| http.get(&format!("https://{}/", hosts[1])).ok());
-        Self { hosts, log: home.join("access.log"), _process: process, _store: store }
+        let front = Self { hosts, log: home.join("access.log"), _process: process, _store: store };
+        // nginx writes a request down after its answer: this one must not be taken for a later one.
+        eventually("the first request is in the log", || !front.seen(1).is_empty());
+        front
     }
 
     /// Whom it saw since the last question: `(port, who)`.
