@@ -125,7 +125,7 @@ fn a_store_without_writers_is_read_only_and_says_so() {
     let url = format!("{}{}", store.url, extension_path("a", &digest));
     let reply = store.http.send(reqwest::Method::PUT, &url, &headers, body.into_bytes()).unwrap();
     assert!(reply.status == 403 && reply.text().contains("read-only"), "{} {}", reply.status, reply.text());
-    assert!(store.log().contains("this store is read-only"), "{}", store.log());
+    eventually("the log says so", || store.log().contains("this store is read-only"));
 }
 
 fn client_certificates_let_write_and_everybody_reads() {
