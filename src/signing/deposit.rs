@@ -121,8 +121,14 @@ impl Depot {
                     return Ok(format!("{} (signature-{number})", writer.store()));
                 }
                 // Another writer was faster. A store that took it and shows something else has lost it.
-                if put == Put::Created && now.is_none() {
-                    return Err(lost(&writer.store().to_string(), repository, digest));
+                if now.is_none() {
+                    let store = writer.store().to_string();
+                    match put {
+                        Put::Created => return Err(lost(&store, repository, digest)),
+                        Put::Known => return Err(known(&store, repository, digest)),
+                        Put::Refused(why) => return Err(refused(&store, repository, digest, &why)),
+                        Put::Taken => {}
+                    }
                 }
             } else if there.as_ref() == Some(signature) {
                 return Ok(format!("{} (signature-{number})", writer.store()));
@@ -198,6 +204,19 @@ fn kind(error: &DiskError) -> FaultKind {
 fn lost(place: &str, repository: &Repository, digest: &Digest) -> Fault {
     let what = format!("{place} took the signature of {}@{digest}, and does not show it", repository.path());
     Fault::new(FaultKind::BadAnswer, what)
+}
+
+/// Whoever has a signature can write it in other forms, and may have been faster.
+fn known(place: &str, repository: &Repository, digest: &Digest) -> Fault {
+    let path = repository.path();
+    let what = format!("{place} has the signature of {path}@{digest} already, in another form; sign once more");
+    Fault::new(FaultKind::BadAnswer, what)
+}
+
+fn refused(place: &str, repository: &Repository, digest: &Digest, why: &str) -> Fault {
+    let why = if why.is_empty() { "it does not say why" } else { why };
+    let what = format!("{place} refuses the signature of {}@{digest} (409): {why}", repository.path());
+    Fault::new(FaultKind::TooLarge, what)
 }
 
 fn full(place: &str, repository: &Repository, digest: &Digest) -> Fault {

@@ -31,7 +31,7 @@ impl Census {
     pub(super) fn begin(&self) -> Result<(), DiskError> {
         let (walk, swept) = self.dir.walk_and_sweep(self.entries())?;
         if swept > 0 {
-            tracing::info!(files = swept, "removed what was being written when a process was killed");
+            tracing::info!(entries = swept, "removed what was being written when a process was killed");
         }
         self.keep(walk);
         Ok(())

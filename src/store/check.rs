@@ -7,6 +7,7 @@
 use std::time::SystemTime;
 
 use super::disk::Place;
+use crate::domain::digest::Digest;
 use crate::domain::payload::SimplePayload;
 use crate::signature::openpgp::inspect;
 
@@ -21,6 +22,19 @@ pub(super) struct Said {
     pub(super) issuers: Vec<String>,
     /// When it was made.
     pub(super) created: Option<SystemTime>,
+    /// Which signature it is, whatever form it has.
+    pub(super) core: Core,
+}
+
+/// What there is of a signature in every form of it: see [`UntrustedSignature`].
+///
+/// [`UntrustedSignature`]: crate::signature::openpgp::UntrustedSignature
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Core {
+    /// What it is over.
+    pub(super) statement: Digest,
+    /// By which values that is signed.
+    pub(super) values: Digest,
 }
 
 /// Reads a signature that is to be stored for a place; the error says why it must not be.
@@ -30,5 +44,11 @@ pub(super) fn check(place: &Place, blob: &[u8]) -> Result<Said, String> {
     if payload.digest != *place.digest() {
         return Err(format!("the signature is for {}, and not for {}", payload.digest, place.digest()));
     }
-    Ok(Said { reference: payload.reference, creator: payload.creator, issuers: seen.issuers, created: seen.created })
+    Ok(Said {
+        reference: payload.reference,
+        creator: payload.creator,
+        issuers: seen.issuers,
+        created: seen.created,
+        core: Core { statement: seen.statement, values: seen.values },
+    })
 }

@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 use rustix::io::{Errno, ReadWriteFlags};
 
-pub use self::append::Choice;
+pub use self::append::{Choice, Rules};
 use self::place::signature_name;
 pub use self::place::{Name, NameError, Place, PlaceError, signature_number};
 pub use self::walk::{Seen, Walk};

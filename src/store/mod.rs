@@ -41,6 +41,7 @@ use self::census::Census;
 use self::disk::{DirLimits, SignatureDir};
 use self::keys::KeyFolder;
 use self::page::Verdicts;
+use self::share::Cores;
 use crate::server::load::Load;
 use crate::server::{Peer, Routes};
 use crate::telemetry::Metrics;
@@ -82,6 +83,7 @@ struct Inner {
     writers: Writers,
     census: Census,
     verdicts: Verdicts,
+    cores: Cores,
     load: Arc<Load>,
     reading: Semaphore,
     writing: Semaphore,
@@ -106,6 +108,7 @@ impl Store {
             writers,
             census,
             verdicts: Verdicts::default(),
+            cores: Cores::default(),
             load: Arc::new(Load::new(UPLOADS, UPLOAD_BYTES)),
             reading: Semaphore::new(READING),
             writing: Semaphore::new(WRITING),

@@ -1,47 +1,96 @@
-//! How many signatures of one digest one key may have: nobody is to take all places.
+//! What an upload is beside the signatures that there are: another form of one of them, or one too many of its key.
+//!
+//! Nobody is to take all places. Who has a maker's signature can write it in any number of forms without the key, so they
+//! count as the same one; and one key has no more than a few.
 
 use std::collections::HashSet;
 use std::time::SystemTime;
 
-use super::check::{Said, check};
+use moka::sync::Cache;
+
+use super::check::{Core, Said, check};
 use super::disk::{Kept, Place};
 use super::keys::{KeyFolder, Keys};
+use crate::domain::digest::Digest;
+use crate::signature::openpgp::inspect;
 
 /// Signatures of one digest by one key.
 pub(super) const OF_ONE_KEY: usize = 16;
 /// A key ID is so many hexadecimal digits of the fingerprint.
 const KEY_ID: usize = 16;
+/// Of so many signatures it is remembered what they are: some may have to be decompressed to find out.
+const MAX_REMEMBERED: u64 = 20_000;
 
-/// Why this signature is one too many, if it is.
-///
-/// Those count that name a key that this one names. What a signature names is its own claim, so a key of the folder has
-/// its places for what it verifies alone: whoever claims another's name takes no place from them.
-pub(super) fn objection(
-    folder: &KeyFolder,
-    place: &Place,
-    content: &[u8],
-    said: &Said,
-    kept: &[Kept],
-) -> Option<String> {
-    if kept.len() < OF_ONE_KEY {
-        return None;
+/// What signatures are, by the SHA-256 of their bytes; nothing of what cannot be read.
+#[derive(Debug)]
+pub(super) struct Cores(Cache<Digest, Option<Core>>);
+
+impl Default for Cores {
+    fn default() -> Self {
+        Self(Cache::new(MAX_REMEMBERED))
     }
-    let named = key_ids(&said.issuers);
-    let of_same = |other: &&Kept| {
-        let Ok(other) = check(place, &other.content) else { return false };
-        let other = key_ids(&other.issuers);
-        (named.is_empty() && other.is_empty()) || !named.is_disjoint(&other)
-    };
-    let same: Vec<&Kept> = kept.iter().filter(of_same).collect();
-    if same.len() < OF_ONE_KEY {
-        return None;
+}
+
+impl Cores {
+    fn of(&self, content: &[u8]) -> Option<Core> {
+        self.0.get_with(Digest::sha256(content), || {
+            inspect(content).ok().map(|seen| Core { statement: seen.statement, values: seen.values })
+        })
     }
-    let keys = folder.look();
-    let signer = signer(&keys, content);
-    let count = same.iter().filter(|other| self::signer(&keys, &other.content) == signer).count();
-    (count >= OF_ONE_KEY).then(|| {
-        format!("there are {OF_ONE_KEY} signatures of this digest by the same key already, and no more are kept")
-    })
+}
+
+/// A signature that somebody uploads.
+pub(super) struct Newcomer<'a> {
+    pub(super) cores: &'a Cores,
+    pub(super) folder: &'a KeyFolder,
+    pub(super) place: &'a Place,
+    pub(super) content: &'a [u8],
+    pub(super) said: &'a Said,
+}
+
+impl Newcomer<'_> {
+    /// Whether this is the same signature, in whatever form.
+    ///
+    /// The same statement signed by other values is another signature as long as nobody knows which of them are good:
+    /// else whoever puts nonsense there first would keep the maker's own out. A key of the folder knows, and says the
+    /// same thing once: so what can be made without it, as (r, -s) from ECDSA's (r, s), is the same.
+    pub(super) fn is(&self, kept: &Kept) -> bool {
+        let Some(core) = self.cores.of(&kept.content) else { return false };
+        if core.statement != self.said.core.statement {
+            return false;
+        }
+        core.values == self.said.core.values || {
+            let keys = self.folder.look();
+            let by = signer(&keys, self.content);
+            by.is_some() && by == signer(&keys, &kept.content)
+        }
+    }
+
+    /// Why this signature is one too many, if it is.
+    ///
+    /// Those count that name a key that this one names. What a signature names is its own claim, so a key of the folder
+    /// has its places for what it verifies alone: whoever claims another's name takes no place from them.
+    pub(super) fn objection(&self, kept: &[Kept]) -> Option<String> {
+        if kept.len() < OF_ONE_KEY {
+            return None;
+        }
+        let named = key_ids(&self.said.issuers);
+        let of_same = |other: &&Kept| {
+            let Ok(other) = check(self.place, &other.content) else { return false };
+            let other = key_ids(&other.issuers);
+            (named.is_empty() && other.is_empty()) || !named.is_disjoint(&other)
+        };
+        let same: Vec<&Kept> = kept.iter().filter(of_same).collect();
+        if same.len() < OF_ONE_KEY {
+            return None;
+        }
+        let keys = self.folder.look();
+        let by = signer(&keys, self.content);
+        let count = same.iter().filter(|other| signer(&keys, &other.content) == by).count();
+        (count >= OF_ONE_KEY).then(|| {
+            format!("there are {OF_ONE_KEY} signatures of this digest by the same key already, and no more are kept")
+        })
+    }
 }
 
 /// The key of the folder that made a signature.

@@ -12,9 +12,10 @@ use hyper::body::Body as _;
 
 use super::auth::{Refusal, Writer, Writers};
 use super::check::check;
-use super::disk::{Choice, DiskError, Kept, Name, Place, Stored};
+use super::disk::{Choice, DiskError, Name, Place, Rules, Stored};
 use super::extension::Upload;
-use super::{Inner, Store, client, share};
+use super::share::Newcomer;
+use super::{Inner, Store, client};
 use crate::server::body::BodyError;
 use crate::server::load::Slot;
 use crate::server::{Peer, body, build, last_of_connection, text};
@@ -194,15 +195,16 @@ fn keep(inner: &Inner, place: &Place, item: &Item, writer: &Writer, peer: Option
     if inner.known_keys_only {
         by_known_key(inner, &item.content)?;
     }
+    let newcomer = Newcomer { cores: &inner.cores, folder: &inner.keys, place, content: &item.content, said: &said };
     // What is there already takes no room.
-    if !inner.census.has_room() && !is_there(inner, place, &item.content)? {
+    if !inner.census.has_room() && !is_there(inner, &newcomer)? {
         let max = inner.census.max();
         let message = format!("the store has {max} signatures, and no more are kept (--max-total)");
         return Err(Refused::new(StatusCode::INSUFFICIENT_STORAGE, "UNAVAILABLE", message));
     }
     let choice = Choice { name: item.name.as_ref(), number: item.number };
-    let objection = |kept: &[Kept]| share::objection(&inner.keys, place, &item.content, &said, kept);
-    let stored = inner.signatures.append_unless(place, &item.content, choice, &objection);
+    let rules = Rules { same: &|kept| newcomer.is(kept), objection: &|kept| newcomer.objection(kept) };
+    let stored = inner.signatures.append_unless(place, &item.content, choice, &rules);
     let stored = stored.map_err(|error| on_disk(&error))?;
     if stored.new {
         inner.metrics.store.signatures(inner.census.added());
@@ -223,9 +225,9 @@ fn by_known_key(inner: &Inner, content: &[u8]) -> Result<(), Refused> {
     })
 }
 
-fn is_there(inner: &Inner, place: &Place, content: &[u8]) -> Result<bool, Refused> {
-    let kept = inner.signatures.list(place).map_err(|error| on_disk(&error))?;
-    Ok(kept.iter().any(|kept| kept.content == content))
+fn is_there(inner: &Inner, newcomer: &Newcomer<'_>) -> Result<bool, Refused> {
+    let kept = inner.signatures.list(newcomer.place).map_err(|error| on_disk(&error))?;
+    Ok(kept.iter().any(|kept| newcomer.is(kept)))
 }
 
 fn on_disk(error: &DiskError) -> Refused {

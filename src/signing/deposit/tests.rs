@@ -84,6 +84,7 @@ async fn what_a_store_refuses_is_said_with_the_way_out() {
         (401, "--token-file"),
         (403, "--token-file"),
         (405, "--staging"),
+        (404, "look at the path of the URL"),
         (500, "the server failed with status 500"),
         (302, "a request that writes was redirected"),
     ] {
@@ -166,4 +167,88 @@ fn tokens_are_not_printed_and_bad_ones_not_sent() {
     for bad in ["ftp://s.local", "file:///var", "https://user:pw@s.local", "s.local", "https://s.local/?x"] {
         assert!(StoreWriter::new(bad).is_err(), "{bad}");
     }
+}
+
+#[tokio::test]
+async fn what_a_store_says_of_its_refusal_is_told_and_no_credential() {
+    for (status, body, said) in [
+        (
+            409,
+            "there are 16 signatures of this digest by the same key already\nand more\n",
+            "(409): there are 16 signatures",
+        ),
+        (409, "red \u{1b}[31m\u{202e}", r"(409): red \u001b[31m\u202e"),
+        (409, "Bearer secret-token is full", "(409): it does not say why"),
+        (409, "", "(409): it does not say why"),
+        (422, "no key of /keys verifies the signature", "status 422 for a signature: no key of /keys"),
+        (200, "signature-1", "has the signature of a/b@sha256:"),
+    ] {
+        let server = Server::plain(1, move |seen| match seen.method.as_str() {
+            "PUT" => reply(status, body).with("content-type", "text/plain; charset=utf-8"),
+            _ => reply(404, ""),
+        });
+        let writer = StoreWriter::new(&format!("http://{}/sigstore", server.host())).expect("a store");
+        let writer = writer.with_token("secret-token").expect("a token");
+        let depot = Depot { line: line(), destination: Destination::Upload(writer) };
+        let fault = put(&depot, "x").await.expect_err("refused");
+        let text = fault.message();
+        assert!(
+            text.contains(said) && !text.contains("secret-token") && !text.contains("and more"),
+            "{status}: {text}"
+        );
+        assert!(!text.contains("128"), "{text}");
+        let puts = server.lines().iter().filter(|line| line.starts_with("PUT ")).count();
+        assert_eq!(puts, 1, "{text}");
+    }
+    let long = "x".repeat(10_000);
+    let server = Server::plain(1, move |seen| match seen.method.as_str() {
+        "PUT" => reply(409, long.clone()).with("content-type", "text/plain"),
+        _ => reply(404, ""),
+    });
+    assert!(put(&uploading(&server), "x").await.expect_err("refused").message().len() < 700);
+}
+
+#[tokio::test]
+async fn a_conflict_with_a_faster_writer_is_no_refusal() {
+    let kept: Mutex<Vec<String>> = Mutex::default();
+    let server = Server::plain(1, move |seen: &Seen| {
+        let mut kept = kept.lock().expect("kept");
+        let number: usize = seen.target.rsplit('-').next().and_then(|n| n.parse().ok()).expect("a number");
+        match seen.method.as_str() {
+            "PUT" if kept.is_empty() => {
+                kept.push("other".to_owned());
+                reply(409, "conflicting request")
+            }
+            "PUT" => {
+                kept.push(seen.body.clone());
+                reply(201, "")
+            }
+            _ => kept.get(number - 1).map_or_else(|| reply(404, ""), |blob| reply(200, blob.clone())),
+        }
+    });
+    let place = put(&uploading(&server), "own").await.expect("put");
+    assert!(place.ends_with("(signature-2)"), "{place}");
+}
+
+#[tokio::test]
+async fn a_registry_that_keeps_no_more_is_not_asked_for_other_names() {
+    let server = Server::plain(1, |seen| match seen.method.as_str() {
+        "PUT" => reply(409, r#"{"errors":[{"code":"DENIED","message":"full"}]}"#),
+        _ => reply(200, r#"{"signatures":[]}"#),
+    });
+    let depot = Depot { line: line(), destination: Destination::Registry };
+    let fault = depot.put(&server.repository("a/b"), &digest(), &Bytes::from_static(b"own")).await.expect_err("full");
+    assert!(fault.message().contains("keeps no more signatures"), "{fault}");
+    assert_eq!(server.lines().iter().filter(|line| line.starts_with("PUT ")).count(), 1);
+}
+
+#[tokio::test]
+async fn a_url_that_takes_no_signatures_is_no_passing_trouble() {
+    let server = Server::plain(1, |_| reply(404, ""));
+    let fault = put(&uploading(&server), "x").await.expect_err("nothing there");
+    assert!(!fault.kind().retryable() && fault.message().contains("look at the path of the URL"), "{fault}");
+    let depot = Depot { line: line(), destination: Destination::Registry };
+    let own = Bytes::from_static(b"own");
+    let fault = depot.put(&server.repository("a/b"), &digest(), &own).await.expect_err("nothing there");
+    assert!(!fault.kind().retryable() && fault.message().contains("has no API for signatures (404)"), "{fault}");
 }

@@ -18,7 +18,7 @@ use crate::domain::image::Repository;
 use crate::fault::{Fault, FaultKind};
 use crate::source::access::Access;
 use crate::source::http::Content;
-use crate::source::registry::{Remote, Upstream};
+use crate::source::registry::{Remote, Upstream, error_code};
 
 /// So often is another name tried.
 const MAX_NAMES: usize = 3;
@@ -48,6 +48,12 @@ impl Upstream {
             };
             let answer = remote.write(Method::PUT, remote.absolute(&path)?, content).await?;
             if answer.status == StatusCode::CONFLICT {
+                // Another name is of no use where the registry has as many signatures as it keeps.
+                if error_code(&answer.body).as_deref() == Some("DENIED") {
+                    let full =
+                        "the registry keeps no more signatures of this image, or no more by this key (409, DENIED)";
+                    return Err(remote.home().fault(FaultKind::TooLarge, full));
+                }
                 continue;
             }
             if answer.status == StatusCode::NOT_FOUND {

@@ -3,20 +3,26 @@
 //! Nothing is ever replaced: `If-None-Match: *` goes along, and a store that has the number answers 412. Whoever writes
 //! says who it is on the first request, to the store itself and over TLS, unless plain HTTP was allowed.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
 use url::Url;
 
 use super::{MAX_SIGNATURES, StoreUrl, home};
 use crate::domain::digest::Digest;
 use crate::domain::image::Repository;
+use crate::domain::printable::printable;
 use crate::fault::{Fault, FaultKind};
 use crate::source::access::Access;
 use crate::source::auth::basic_header;
 use crate::source::credentials::Keychain;
-use crate::source::http::{Content, Home, Request, Upstream};
+use crate::source::http::{Answer, Content, Home, Request, Upstream};
 
 const MAX_ANSWER: usize = 64 * 1024;
+/// Longest reason of a store that is repeated, in characters.
+const MAX_REASON: usize = 300;
 
 /// A store that may be written to, and on whose account.
 #[derive(Clone)]
@@ -29,12 +35,17 @@ pub struct StoreWriter {
 }
 
 /// What became of a signature.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Put {
     /// It is there now.
     Created,
+    /// It was there before, if perhaps in another form.
+    Known,
     /// Another one has the number.
     Taken,
+    /// 409: the store keeps no more of this kind, or another writer was faster. With what the store says of it, printable
+    /// and short; empty if it says nothing.
+    Refused(String),
 }
 
 impl std::fmt::Debug for StoreWriter {
@@ -85,6 +96,32 @@ impl StoreWriter {
         &self.store
     }
 
+    /// What a store says of its refusal, in one line; nothing where that is no text or repeats the credential.
+    fn reason(&self, answer: &Answer) -> String {
+        let kind = answer.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let plain = kind.is_some_and(|kind| kind.starts_with("text/plain"));
+        let Some(text) = std::str::from_utf8(&answer.body).ok().filter(|_| plain) else { return String::new() };
+        let line = text.trim().lines().next().unwrap_or_default();
+        let repeats = |secret: &str| !secret.is_empty() && text.contains(secret);
+        if self.secrets().iter().any(|secret| repeats(secret)) {
+            return String::new();
+        }
+        let short: String = line.chars().take(MAX_REASON).collect();
+        printable(&short).into_owned()
+    }
+
+    /// Everything that the store was sent and that is nobody else's.
+    fn secrets(&self) -> Vec<String> {
+        let header = self.authorization.as_ref().and_then(|header| header.to_str().ok());
+        let Some(credential) = header.and_then(|header| header.split_once(' ')).map(|(_, credential)| credential)
+        else {
+            return Vec::new();
+        };
+        let decoded = BASE64_STANDARD.decode(credential).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let password = decoded.and_then(|text| Some(text.split_once(':')?.1.to_owned()));
+        password.into_iter().chain([credential.to_owned()]).collect()
+    }
+
     /// Whether it has something to say who it is by.
     pub fn has_account(&self) -> bool {
         self.authorization.is_some()
@@ -125,8 +162,10 @@ impl Upstream {
         };
         let answer = self.exchange(&home, &request).await?;
         match answer.status {
-            StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT => Ok(Put::Created),
-            StatusCode::PRECONDITION_FAILED | StatusCode::CONFLICT => Ok(Put::Taken),
+            StatusCode::CREATED | StatusCode::NO_CONTENT => Ok(Put::Created),
+            StatusCode::OK => Ok(Put::Known),
+            StatusCode::PRECONDITION_FAILED => Ok(Put::Taken),
+            StatusCode::CONFLICT => Ok(Put::Refused(writer.reason(&answer))),
             status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
                 let shown = access.transport.certificate.is_some();
                 Err(home.fault(FaultKind::Unauthorized, refused(writer, status, shown)))
@@ -141,7 +180,9 @@ impl Upstream {
                  below /sigstore",
             )),
             status => {
-                let what = format!("status {} for a signature{}", status.as_u16(), home.about_certificate(status));
+                let (about, reason) = (home.about_certificate(status), writer.reason(&answer));
+                let what = format!("status {} for a signature{about}", status.as_u16());
+                let what = if reason.is_empty() { what } else { format!("{what}: {reason}") };
                 Err(home.fault(FaultKind::BadAnswer, what))
             }
         }

@@ -135,7 +135,7 @@ fn shape(outline: &Outline) -> Result<Shape, &'static str> {
 
 /// The code of an OCI error body, if it is one of capital letters and underscores. The text beside it is not used: it
 /// comes from a server that knows what it was sent.
-pub(super) fn error_code(body: &[u8]) -> Option<String> {
+pub(crate) fn error_code(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Entry {
         code: String,

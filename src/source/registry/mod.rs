@@ -16,7 +16,7 @@ use http::{HeaderName, Method, StatusCode, header};
 use url::Url;
 
 pub use self::attach::Artifact;
-pub(crate) use self::document::fold;
+pub(crate) use self::document::{error_code, fold};
 pub use self::push::{BlobContent, Pushed};
 use super::UpstreamKind;
 use super::access::Access;
@@ -220,7 +220,7 @@ impl<'a> Remote<'a> {
     }
 
     fn unforeseen(&self, answer: &Answer) -> Fault {
-        let code = document::error_code(&answer.body).map(|code| format!(" ({code})")).unwrap_or_default();
+        let code = error_code(&answer.body).map(|code| format!(" ({code})")).unwrap_or_default();
         let hint = self.home.about_certificate(answer.status);
         let what = format!("status {}{code}, which the protocol does not foresee here{hint}", answer.status.as_u16());
         self.home.fault(FaultKind::BadAnswer, what)

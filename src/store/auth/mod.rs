@@ -16,6 +16,7 @@ mod htpasswd;
 mod kubernetes;
 
 use std::fmt;
+use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -67,7 +68,7 @@ pub(super) enum Refusal {
     )]
     Forbidden(String),
     /// Too much of one client waits already.
-    #[error("too many passwords of your address wait to be checked; try again")]
+    #[error("too many passwords or tokens of your address wait to be checked or were wrong; try again later")]
     Crowded,
     /// It could not be found out.
     #[error("{0}")]
@@ -123,22 +124,23 @@ impl Writers {
         {
             return Ok(Writer { name: subject(certificate), by: "certificate" });
         }
+        let client = peer.map(|peer| peer.address);
         match shown(headers)? {
             Shown::Nothing => Err(Refusal::Unauthenticated(self.offered())),
-            Shown::Bearer(token) => self.admit_token(token).await,
+            Shown::Bearer(token) => self.admit_token(token, client).await,
             Shown::Basic(user, password) => match &self.htpasswd {
                 // Whoever mistypes a name must not have the password sent to the API server.
                 Some(users) if self.kubernetes.is_none() || users.knows(&user) || !is_token(&password) => {
-                    users.admit(user, password, peer.map(|peer| peer.address)).await
+                    users.admit(user, password, client).await
                 }
-                _ => self.admit_token(password).await,
+                _ => self.admit_token(password, client).await,
             },
         }
     }
 
-    async fn admit_token(&self, token: String) -> Result<Writer, Refusal> {
+    async fn admit_token(&self, token: String, client: Option<IpAddr>) -> Result<Writer, Refusal> {
         match &self.kubernetes {
-            Some(kubernetes) => kubernetes.admit(token).await,
+            Some(kubernetes) => kubernetes.admit(token, client).await,
             None => Err(Refusal::Unauthenticated(self.offered())),
         }
     }

@@ -1,6 +1,7 @@
 //! Adding a signature.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use super::files::{self, Fresh, Lock};
@@ -19,24 +20,24 @@ impl SignatureDir {
     /// When this returns it is on the disk: complete, with its name, and with the folders that lead to it. Without a
     /// `name` it gets the one that its content has. `content` is not looked at.
     pub fn append(&self, place: &Place, content: &[u8], name: Option<&Name>) -> Result<Stored, DiskError> {
-        self.append_unless(place, content, Choice { name, number: None }, &|_| None)
+        self.append_unless(place, content, Choice { name, number: None }, &Rules::NONE)
     }
 
     /// The same under this number and no other; [`DiskError::NotNext`] if it is not the next one.
     pub fn append_as(&self, place: &Place, content: &[u8], number: usize) -> Result<Stored, DiskError> {
-        self.append_unless(place, content, Choice { name: None, number: Some(number) }, &|_| None)
+        self.append_unless(place, content, Choice { name: None, number: Some(number) }, &Rules::NONE)
     }
 
-    /// The same, unless something speaks against it: `objection` is asked while no other writer of this module adds a
-    /// signature, with those that there are, and not for bytes that are there already.
+    /// The same, unless the rules speak against it: they are asked while no other writer of this module adds a signature,
+    /// and not for bytes that are there already.
     pub fn append_unless(
         &self,
         place: &Place,
         content: &[u8],
         choice: Choice<'_>,
-        objection: &dyn Fn(&[Kept]) -> Option<String>,
+        rules: &Rules<'_>,
     ) -> Result<Stored, DiskError> {
-        let wanted = &Wanted { name: choice.name, number: choice.number, objection };
+        let wanted = &Wanted { choice, rules };
         if content.is_empty() {
             return Err(DiskError::Empty);
         }
@@ -55,16 +56,36 @@ impl SignatureDir {
 
     fn try_append(&self, place: &Place, content: &[u8], wanted: &Wanted<'_>) -> Result<Stored, DiskError> {
         let on_folder = |error| self.on_folder(place, error);
-        let mut way = Vec::new();
-        for folder in place.folders() {
-            let next = files::make_folder(way.last().unwrap_or(&self.0.root), &folder).map_err(on_folder)?;
-            way.push(next);
+        if files::open_folder(&self.0.root, place.folders().join("/").as_str()).map_err(on_folder)?.is_none() {
+            // What is not going to be stored must leave no folder: whoever may upload could make millions of them.
+            self.admit(&[], 1, wanted)?;
         }
-        let Some(folder) = way.last() else { return Err(on_folder(io::ErrorKind::InvalidInput.into())) };
+        let mut way = Way::default();
+        let stored = self.append_on(&mut way, place, content, wanted);
+        if stored.is_err() {
+            way.take_back(&self.0.root);
+        }
+        stored
+    }
+
+    fn append_on(
+        &self,
+        way: &mut Way,
+        place: &Place,
+        content: &[u8],
+        wanted: &Wanted<'_>,
+    ) -> Result<Stored, DiskError> {
+        let on_folder = |error| self.on_folder(place, error);
+        for name in place.folders() {
+            way.make(&self.0.root, name).map_err(on_folder)?;
+        }
+        let Some(folder) = way.0.last().map(|step| &step.folder) else {
+            return Err(on_folder(io::ErrorKind::InvalidInput.into()));
+        };
         let lock = Lock::take(folder, PATIENCE).map_err(on_folder)?.ok_or(DiskError::Busy)?;
         lock.sweep().map_err(on_folder)?;
         let (Listing { kept, .. }, next) = self.load(place, lock.folder()).map_err(on_folder)?;
-        let stored = match Self::same(&kept, content, wanted.name)? {
+        let stored = match Self::same(&kept, content, wanted)? {
             Some(stored) => stored,
             None => self.add(&lock, &kept, next, content, wanted).map_err(|error| match error {
                 AddError::Disk(error) => error,
@@ -73,21 +94,33 @@ impl SignatureDir {
         };
         // Also for one that was there: its writer may have been killed before this. From the inside to the outside, and
         // all of them, because another writer may have made a folder and not have come so far.
-        for folder in way.iter().rev().chain([&self.0.root]) {
+        for folder in way.0.iter().rev().map(|step| &step.folder).chain([&self.0.root]) {
             files::sync(folder).map_err(on_folder)?;
         }
         Ok(stored)
     }
 
-    /// The signature that has these bytes.
-    fn same(kept: &[Kept], content: &[u8], name: Option<&Name>) -> Result<Option<Stored>, DiskError> {
-        if let Some(same) = kept.iter().find(|kept| kept.content == content) {
+    /// The signature that has these bytes, or else another form of it.
+    fn same(kept: &[Kept], content: &[u8], wanted: &Wanted<'_>) -> Result<Option<Stored>, DiskError> {
+        let identical = kept.iter().find(|kept| kept.content == content);
+        if let Some(same) = identical.or_else(|| kept.iter().find(|kept| (wanted.rules.same)(kept))) {
             return Ok(Some(Stored { number: same.number, name: same.name.clone(), new: false }));
         }
-        match name {
+        match wanted.choice.name {
             Some(name) if kept.iter().any(|kept| kept.name == *name) => Err(DiskError::NameTaken(name.clone())),
             _ => Ok(None),
         }
+    }
+
+    /// Whether one more may be added under the next number.
+    fn admit(&self, kept: &[Kept], next: usize, wanted: &Wanted<'_>) -> Result<(), DiskError> {
+        if !wanted.is(next) {
+            return Err(DiskError::NotNext { next });
+        }
+        if next > self.0.limits.signatures {
+            return Err(DiskError::TooMany(self.0.limits.signatures));
+        }
+        (wanted.rules.objection)(kept).map_or(Ok(()), |why| Err(DiskError::Refused(why)))
     }
 
     fn add(
@@ -99,19 +132,10 @@ impl SignatureDir {
         wanted: &Wanted<'_>,
     ) -> Result<Stored, AddError> {
         let max = self.0.limits.signatures;
-        let is_wanted = |free: usize| wanted.number.is_none_or(|number| number == free);
-        if !is_wanted(next) {
-            return Err(AddError::Disk(DiskError::NotNext { next }));
-        }
-        if next > max {
-            return Err(AddError::Disk(DiskError::TooMany(max)));
-        }
-        if let Some(why) = (wanted.objection)(kept) {
-            return Err(AddError::Disk(DiskError::Refused(why)));
-        }
+        self.admit(kept, next, wanted).map_err(AddError::Disk)?;
         let hash = Digest::sha256(content);
         let own = Name::derived(&hash, |name| kept.iter().any(|k| k.name == *name));
-        let name = wanted.name.unwrap_or(&own).clone();
+        let name = wanted.choice.name.unwrap_or(&own).clone();
         if name == own {
             // One may be left of a writer that was killed before it stored the signature.
             files::remove(lock, &name_file(&hash))?;
@@ -121,7 +145,7 @@ impl SignatureDir {
         let mut fresh = Fresh::write(lock, content)?;
         // Others that lock nothing may take numbers meanwhile.
         for number in next..=max {
-            if !is_wanted(number) {
+            if !wanted.is(number) {
                 return Err(AddError::Disk(DiskError::NotNext { next: number }));
             }
             if fresh.take_name(&signature_name(number))? {
@@ -141,11 +165,61 @@ pub struct Choice<'a> {
     pub number: Option<usize>,
 }
 
-/// What the caller chose.
+/// What whoever stores says of a signature beside those that there are. Both may take their time.
+#[derive(Clone, Copy)]
+pub struct Rules<'a> {
+    /// Whether this is the same signature in another form, and nothing is to be stored.
+    pub same: &'a dyn Fn(&Kept) -> bool,
+    /// Why it must not be stored beside these, if so.
+    pub objection: &'a dyn Fn(&[Kept]) -> Option<String>,
+}
+
+impl Rules<'_> {
+    /// Only the same bytes are the same, and everything is stored.
+    const NONE: Rules<'static> = Rules { same: &|_| false, objection: &|_| None };
+}
+
+/// What the caller wants.
 struct Wanted<'a> {
-    name: Option<&'a Name>,
-    number: Option<usize>,
-    objection: &'a dyn Fn(&[Kept]) -> Option<String>,
+    choice: Choice<'a>,
+    rules: &'a Rules<'a>,
+}
+
+impl Wanted<'_> {
+    /// Whether the caller wants this number.
+    fn is(&self, free: usize) -> bool {
+        self.choice.number.is_none_or(|number| number == free)
+    }
+}
+
+/// The folders that lead to a place, from the outside to the inside.
+#[derive(Default)]
+struct Way(Vec<Step>);
+
+struct Step {
+    folder: OwnedFd,
+    name: String,
+    /// It was not there before.
+    made: bool,
+}
+
+impl Way {
+    /// One more folder in the last.
+    fn make(&mut self, root: &OwnedFd, name: String) -> io::Result<()> {
+        let (folder, made) = files::make_folder(self.0.last().map_or(root, |step| &step.folder), &name)?;
+        self.0.push(Step { folder, name, made });
+        Ok(())
+    }
+
+    /// Removes what was made, as far as nobody has put anything into it. Another writer that is in one of them begins anew.
+    fn take_back(mut self, root: &OwnedFd) {
+        while let Some(step) = self.0.pop().filter(|step| step.made) {
+            let outer = self.0.last().map_or(root, |step| &step.folder);
+            if files::remove_empty(outer, &step.name).is_err() {
+                return;
+            }
+        }
+    }
 }
 
 /// Why nothing could be added.

@@ -44,23 +44,28 @@ pub(super) fn open_folder(at: impl AsFd, path: impl rustix::path::Arg) -> io::Re
     absent(rustix::fs::openat2(at, path, FOLDER, Mode::empty(), confined()))
 }
 
-/// A folder in this one, made if it is missing.
-pub(super) fn make_folder(at: impl AsFd, name: &str) -> io::Result<OwnedFd> {
+/// A folder in this one, and whether it was missing and is made now.
+pub(super) fn make_folder(at: impl AsFd, name: &str) -> io::Result<(OwnedFd, bool)> {
     match rustix::fs::mkdirat(&at, name, Mode::from_raw_mode(0o755)) {
         Ok(()) => {
             let folder = rustix::fs::openat2(at, name, FOLDER, Mode::empty(), confined())?;
             open_to_readers(&folder, READABLE_FOLDER)?;
-            return Ok(folder);
+            return Ok((folder, true));
         }
         // There already, or made by another writer in between.
         Err(Errno::EXIST) => {}
         Err(error) => return Err(error.into()),
     }
     match rustix::fs::openat2(at, name, FOLDER, Mode::empty(), confined()) {
-        Ok(folder) => Ok(folder),
+        Ok(folder) => Ok((folder, false)),
         Err(Errno::NOTDIR | Errno::LOOP) => Err(io::Error::other("a file or a symbolic link in a folder's place")),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Removes a folder in this one that has nothing in it.
+pub(super) fn remove_empty(at: impl AsFd, name: &str) -> io::Result<()> {
+    Ok(rustix::fs::unlinkat(at, name, AtFlags::REMOVEDIR)?)
 }
 
 /// Gives what we made its mode, whatever the umask is: web servers and stores under other accounts read it. The group

@@ -364,3 +364,88 @@ fn everybody_may_read_what_was_stored_whatever_the_umask_is() {
         assert_eq!(mode(&entry.unwrap().path()), 0o644);
     }
 }
+
+fn folders_in(s: &Scene) -> Vec<String> {
+    let entries = fs::read_dir(s.dir.path()).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn what_is_not_stored_leaves_no_folder() {
+    let s = scene();
+    let deep = Place::new("a/b/c", &Digest::sha256(b"image")).unwrap();
+    assert!(matches!(s.dir.append_as(&deep, b"one", 100), Err(DiskError::NotNext { next: 1 })));
+    let no = |_: &[Kept]| Some("no".to_owned());
+    let rules = Rules { same: &|_| false, objection: &no };
+    assert!(matches!(s.dir.append_unless(&deep, b"one", Choice::default(), &rules), Err(DiskError::Refused(_))));
+    assert_eq!(folders_in(&s), Vec::<String>::new());
+    // Said only when the folders are there: they are taken back, but for those that were there before.
+    s.dir.append(&Place::new("a/x", &Digest::sha256(b"image")).unwrap(), b"one", None).unwrap();
+    let asked = std::cell::Cell::new(0);
+    let later = |_: &[Kept]| {
+        asked.set(asked.get() + 1);
+        (asked.get() > 1).then(|| "no".to_owned())
+    };
+    let rules = Rules { same: &|_| false, objection: &later };
+    assert!(s.dir.append_unless(&deep, b"one", Choice::default(), &rules).is_err());
+    assert_eq!(asked.get(), 2);
+    assert!(!s.dir.path().join("a/b").exists() && s.dir.path().join("a").exists());
+    assert_eq!(s.dir.append(&deep, b"one", None).unwrap().number, 1);
+}
+
+#[test]
+fn folders_taken_back_harm_no_writer_beside() {
+    let s = scene();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..2000 {
+                let asked = std::cell::Cell::new(0);
+                let later = |_: &[Kept]| {
+                    asked.set(asked.get() + 1);
+                    (asked.get() > 1).then(|| "no".to_owned())
+                };
+                let rules = Rules { same: &|_| false, objection: &later };
+                let _ = s.dir.append_unless(&place(), b"refused", Choice::default(), &rules);
+            }
+        });
+        scope.spawn(|| {
+            for n in 0..200 {
+                let digest = Digest::sha256(format!("{n}").as_bytes());
+                let beside = Place::new("team/app", &digest).unwrap();
+                s.dir.append(&beside, b"one", None).unwrap();
+                fs::remove_dir_all(s.file(&beside, "")).unwrap();
+                let _ = fs::remove_dir(s.dir.path().join("team"));
+            }
+        });
+    });
+}
+
+#[test]
+fn old_empty_folders_are_swept_and_cost_no_count() {
+    let s = scene();
+    s.dir.append(&place(), b"one", None).unwrap();
+    let old = std::time::SystemTime::now() - Duration::from_secs(2 * 60 * 60);
+    let age = |path: &Path| fs::File::open(path).unwrap().set_modified(old).unwrap();
+    for n in 0..200 {
+        let digest = Digest::sha256(format!("{n}").as_bytes());
+        let at = s.dir.path().join(format!("a{n}/b/c@sha256={}", digest.hex()));
+        fs::create_dir_all(&at).unwrap();
+        age(&at);
+    }
+    let hollow = s.dir.path().join("team/hollow");
+    fs::create_dir(&hollow).unwrap();
+    age(&hollow);
+    let fresh = s.dir.path().join(format!("fresh@sha256={}", Digest::sha256(b"fresh").hex()));
+    fs::create_dir(&fresh).unwrap();
+    let foreign = s.dir.path().join(".git");
+    fs::create_dir(&foreign).unwrap();
+    age(&foreign);
+    // Far fewer than there are: what was removed makes room for the rest.
+    let (walk, _) = s.dir.walk_and_sweep(250).unwrap();
+    assert!(!walk.more && walk.seen.len() == 1, "{walk:?}");
+    let mut left = folders_in(&s);
+    left.sort();
+    let fresh = fresh.file_name().unwrap().to_str().unwrap().to_owned();
+    assert_eq!(left, [".git".to_owned(), fresh, "team".to_owned()]);
+    assert!(!hollow.exists());
+}

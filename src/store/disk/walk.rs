@@ -1,7 +1,9 @@
 //! What a folder of signatures holds, without reading the signatures.
 
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::fstat;
 
 use super::files::{self, Lock};
 use super::place::{Place, signature_number};
@@ -9,6 +11,10 @@ use super::{DiskError, SignatureDir};
 
 /// Deepest folder that is looked into: more than a repository path has parts.
 const MAX_DEPTH: usize = 130;
+/// An empty folder is left of a writer that was killed if nothing was done in it for so long. Others are about to be used.
+const FORSAKEN: Duration = Duration::from_secs(60 * 60);
+/// How often it is looked again at what was not reached because of empty folders.
+const ROUNDS: usize = 1000;
 
 /// A digest with signatures.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,22 +43,59 @@ impl SignatureDir {
         Ok(walker.walk)
     }
 
-    /// The same, and removes what writers that were killed left behind; the second value says how many files.
+    /// The same, and removes what writers that were killed left behind; the second value says how many files and folders.
     pub fn walk_and_sweep(&self, limit: usize) -> Result<(Walk, usize), DiskError> {
-        let mut walker = Walker { left: limit, walk: Walk::default(), swept: Some(0) };
-        walker.start(self)?;
-        Ok((walker.walk, walker.swept.unwrap_or_default()))
+        let mut swept = 0;
+        for _ in 0..ROUNDS {
+            let mut walker = Walker { left: limit, walk: Walk::default(), swept: Some(Swept::default()) };
+            let root = walker.start(self)?;
+            let found = walker.swept.unwrap_or_default();
+            let folders: usize = found.empty.iter().map(|path| remove_upwards(&root, path)).sum();
+            swept += found.files + folders;
+            if !walker.walk.more || folders == 0 {
+                return Ok((walker.walk, swept));
+            }
+        }
+        Ok((self.walk(limit)?, swept))
     }
 }
 
 struct Walker {
     left: usize,
     walk: Walk,
-    swept: Option<usize>,
+    swept: Option<Swept>,
+}
+
+/// What is left of writers that were killed.
+#[derive(Default)]
+struct Swept {
+    /// Files that were removed.
+    files: usize,
+    /// Folders with nothing in them, by their path below the root.
+    empty: Vec<String>,
+}
+
+/// Removes an empty folder, and those around it that are empty by that; the number of them.
+fn remove_upwards(root: &OwnedFd, path: &str) -> usize {
+    let (mut path, mut removed) = (path, 0);
+    while !path.is_empty() {
+        let (outer, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let gone = if outer.is_empty() {
+            files::remove_empty(root, name)
+        } else {
+            let Ok(Some(folder)) = files::open_folder(root, outer) else { return removed };
+            files::remove_empty(folder, name)
+        };
+        if gone.is_err() {
+            return removed;
+        }
+        (path, removed) = (outer, removed + 1);
+    }
+    removed
 }
 
 impl Walker {
-    fn start(&mut self, dir: &SignatureDir) -> Result<(), DiskError> {
+    fn start(&mut self, dir: &SignatureDir) -> Result<OwnedFd, DiskError> {
         let failed = |e| super::failed(format!("cannot look through {}", dir.path().display()), e);
         let root = files::open_root(dir.path()).map_err(failed)?;
         // Folders that are still to be looked into, by their path below the root: descriptors are few.
@@ -67,7 +110,7 @@ impl Walker {
             }
         }
         self.walk.seen.sort_by(|a, b| a.place.cmp(&b.place));
-        Ok(())
+        Ok(root)
     }
 
     fn look(&mut self, folder: &OwnedFd, path: &str, folders: &mut Vec<String>) {
@@ -75,7 +118,9 @@ impl Walker {
             return self.count(folder, place);
         }
         let Ok(names) = files::names(folder) else { return };
+        let mut empty = true;
         for name in names.map_while(Result::ok) {
+            empty = false;
             if !self.admit() {
                 return;
             }
@@ -86,6 +131,19 @@ impl Walker {
                 folders.push(if path.is_empty() { name } else { format!("{path}/{name}") });
             }
         }
+        if empty {
+            self.is_empty(folder, path);
+        }
+    }
+
+    /// Remembers a folder that nobody uses.
+    fn is_empty(&mut self, folder: &OwnedFd, path: &str) {
+        let Some(swept) = &mut self.swept else { return };
+        let changed = fstat(folder).ok().and_then(|stat| u64::try_from(stat.st_mtime).ok());
+        let changed = changed.and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
+        if changed.is_some_and(|at| at.elapsed().is_ok_and(|age| age > FORSAKEN)) {
+            swept.empty.push(path.to_owned());
+        }
     }
 
     fn count(&mut self, folder: &OwnedFd, place: Place) {
@@ -93,15 +151,19 @@ impl Walker {
             // Whoever has the lock sweeps as well.
             && let Ok(Some(lock)) = Lock::take(folder, Duration::ZERO)
         {
-            *swept += lock.sweep().unwrap_or_default();
+            swept.files += lock.sweep().unwrap_or_default();
         }
         let Ok(names) = files::names(folder) else { return };
-        let mut numbers: Vec<usize> = Vec::new();
+        let (mut numbers, mut empty): (Vec<usize>, bool) = (Vec::new(), true);
         for name in names.map_while(Result::ok) {
+            empty = false;
             if !self.admit() {
                 break;
             }
             numbers.extend(signature_number(&name));
+        }
+        if empty {
+            return self.is_empty(folder, &place.to_string());
         }
         numbers.sort_unstable();
         let signatures = numbers.iter().zip(1..).take_while(|(number, wanted)| **number == *wanted).count();

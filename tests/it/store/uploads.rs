@@ -3,6 +3,15 @@
 use std::path::Path;
 
 use podseal::domain::digest::Digest;
+use sequoia_openpgp::cert::{CertBuilder, CipherSuite};
+use sequoia_openpgp::crypto::mpi;
+use sequoia_openpgp::packet::Signature;
+use sequoia_openpgp::packet::signature::Signature4;
+use sequoia_openpgp::packet::signature::subpacket::{Subpacket, SubpacketTag, SubpacketValue};
+use sequoia_openpgp::parse::Parse as _;
+use sequoia_openpgp::serialize::Serialize as _;
+use sequoia_openpgp::serialize::stream::{Compressor, Message};
+use sequoia_openpgp::{Packet, PacketPile};
 
 use super::world::{Maker, Store, USER, authorization, document, extension_path, image, signature_path, users};
 use crate::support::http::Http;
@@ -116,7 +125,7 @@ fn a_store_without_writers_is_read_only_and_says_so() {
     let url = format!("{}{}", store.url, extension_path("a", &digest));
     let reply = store.http.send(reqwest::Method::PUT, &url, &headers, body.into_bytes()).unwrap();
     assert!(reply.status == 403 && reply.text().contains("read-only"), "{} {}", reply.status, reply.text());
-    assert!(store.log().contains("this store is read-only"), "{}", store.log());
+    eventually("the log says so", || store.log().contains("this store is read-only"));
 }
 
 fn client_certificates_let_write_and_everybody_reads() {
@@ -266,6 +275,154 @@ fn one_key_takes_sixteen_places_and_none_of_others() {
     assert_eq!(put(&store, &image("b"), &greedy.sign(&image("b"), "registry.local/a:more")).0, 201);
 }
 
+/// Ways to write one signature that need no key.
+fn forms(blob: &[u8]) -> Vec<Vec<u8>> {
+    let packets: Vec<Packet> = PacketPile::from_bytes(blob).unwrap().into_children().collect();
+    let signature = packets.iter().find_map(|packet| match packet {
+        Packet::Signature(signature) => Some(signature.clone()),
+        _ => None,
+    });
+    let signature = signature.unwrap();
+    let bytes = |signature: &Signature| {
+        let mut bytes = Vec::new();
+        for packet in &packets {
+            match packet {
+                Packet::Signature(_) => Packet::from(signature.clone()).serialize(&mut bytes).unwrap(),
+                packet => packet.serialize(&mut bytes).unwrap(),
+            }
+        }
+        bytes
+    };
+    let mut forms = Vec::new();
+    for number in 0..20 {
+        let mut noted = signature.clone();
+        let value = SubpacketValue::Unknown { tag: SubpacketTag::Private(100), body: vec![number] };
+        noted.unhashed_area_mut().add(Subpacket::new(value, false).unwrap()).unwrap();
+        forms.push(bytes(&noted));
+        let rewritten = |values: mpi::Signature| -> Signature {
+            let (hashed, unhashed) = (signature.hashed_area().clone(), signature.unhashed_area().clone());
+            let prefix = [number, number];
+            Signature4::new(
+                signature.typ(),
+                signature.pk_algo(),
+                signature.hash_algo(),
+                hashed,
+                unhashed,
+                prefix,
+                values,
+            )
+            .into()
+        };
+        forms.push(bytes(&rewritten(signature.mpis().clone())));
+        if let mpi::Signature::ECDSA { r, s } = signature.mpis() {
+            let s = less(&ORDER_OF_P256, &s.value_padded(32).unwrap());
+            forms.push(bytes(&rewritten(mpi::Signature::ECDSA { r: r.clone(), s: s.into() })));
+        }
+    }
+    let mut compressed = Vec::new();
+    let mut message = Compressor::new(Message::new(&mut compressed)).build().unwrap();
+    std::io::Write::write_all(&mut message, blob).unwrap();
+    message.finalize().unwrap();
+    forms.push(compressed);
+    forms
+}
+
+const ORDER_OF_P256: [u8; 32] = [
+    0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6, 0xfa, 0xad, 0xa7,
+    0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+];
+
+/// `a - b` of numbers with the most significant byte first.
+fn less(a: &[u8], b: &[u8]) -> Vec<u8> {
+    let (mut left, mut borrow) = (a.to_vec(), 0_i16);
+    for (byte, less) in left.iter_mut().rev().zip(b.iter().rev()) {
+        let value = i16::from(*byte) - i16::from(*less) - borrow;
+        borrow = i16::from(value < 0);
+        *byte = value.to_le_bytes()[0];
+    }
+    left
+}
+
+fn all_forms_of_a_signature_are_the_one_that_is_there() {
+    let maker = |suite| {
+        let builder = CertBuilder::general_purpose(Some("a@example.org")).set_cipher_suite(suite);
+        Maker(builder.generate().unwrap().0)
+    };
+    for (suite, options) in [
+        (CipherSuite::Cv25519, &[][..]),
+        (CipherSuite::Cv25519, &["--known-keys-only"]),
+        (CipherSuite::P256, &["--known-keys-only"]),
+        (CipherSuite::RSA2k, &["--known-keys-only"]),
+    ] {
+        let (maker, digest, users) = (maker(suite), image("a"), users());
+        let dir = scratch::folder("forms").join("sigstore");
+        std::fs::create_dir_all(dir.join("keys")).unwrap();
+        if !options.is_empty() {
+            std::fs::write(dir.join("keys/a.pgp"), maker.public()).unwrap();
+        }
+        let store = Store::over(&dir, &[&["--htpasswd", users.to_str().unwrap()], options].concat());
+        let blob = maker.sign(&digest, "registry.local/a:1");
+        assert_eq!(put(&store, &digest, &blob).0, 201);
+        for (number, form) in forms(&blob).into_iter().enumerate() {
+            assert!(form != blob, "{number}");
+            let (status, said) = put(&store, &digest, &form);
+            assert_eq!(status, 200, "{suite:?} {options:?}, form {number}: {said}");
+            let url = format!("{}{}", store.url, signature_path("a", &digest, 2));
+            let headers = [("authorization", &*authorization()), ("if-none-match", "*")];
+            let reply = store.http.send(reqwest::Method::PUT, &url, &headers, form).unwrap();
+            assert!(
+                reply.status == 200 && reply.text().starts_with("signature-1 "),
+                "{} {}",
+                reply.status,
+                reply.text()
+            );
+        }
+        assert_eq!(std::fs::read_dir(store.folder("a", &digest)).unwrap().count(), 1);
+        assert_eq!(store.get(&signature_path("a", &digest, 1)).body, blob, "and nothing is replaced");
+        // All other places are still the maker's.
+        for tag in 2..=16 {
+            assert_eq!(put(&store, &digest, &maker.sign(&digest, &format!("registry.local/a:{tag}"))).0, 201, "{tag}");
+        }
+    }
+}
+
+fn nonsense_that_came_first_keeps_no_signature_out() {
+    let (maker, digest) = (Maker::new("a@example.org"), image("a"));
+    let store = Store::start();
+    let good = maker.sign(&digest, "registry.local/a:1");
+    let mut packets: Vec<Packet> = PacketPile::from_bytes(&*good).unwrap().into_children().collect();
+    for packet in &mut packets {
+        if let Packet::Signature(signature) = packet {
+            let (hashed, unhashed) = (signature.hashed_area().clone(), signature.unhashed_area().clone());
+            let values = mpi::Signature::EdDSA { r: vec![1; 32].into(), s: vec![2; 32].into() };
+            let (typ, algo, hash) = (signature.typ(), signature.pk_algo(), signature.hash_algo());
+            *packet = Signature::from(Signature4::new(typ, algo, hash, hashed, unhashed, [0, 0], values)).into();
+        }
+    }
+    let mut nonsense = Vec::new();
+    for packet in &packets {
+        packet.serialize(&mut nonsense).unwrap();
+    }
+    assert_eq!(put(&store, &digest, &nonsense).0, 201);
+    assert_eq!(put(&store, &digest, &good).0, 201);
+    std::fs::create_dir_all(store.dir.join("keys")).unwrap();
+    std::fs::write(store.dir.join("keys/a.pgp"), maker.public()).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(put(&store, &digest, &good).0, 200);
+}
+
+fn uploads_that_are_refused_leave_no_folder() {
+    let (store, maker, digest) = (Store::start(), Maker::new("a@example.org"), image("a"));
+    let blob = maker.sign(&digest, "registry.local/a:1");
+    for number in 0..20 {
+        let url = format!("{}{}", store.url, signature_path(&format!("a/b/c/d{number}"), &digest, 100));
+        let headers = [("authorization", &*authorization()), ("if-none-match", "*")];
+        let reply = store.http.send(reqwest::Method::PUT, &url, &headers, blob.clone()).unwrap();
+        assert!(reply.status == 412 && reply.text().contains("the next free number is 1"), "{}", reply.text());
+    }
+    assert_eq!(std::fs::read_dir(store.dir.join("sigstore")).unwrap().count(), 0);
+}
+
 fn what_is_there_is_acknowledged_by_a_full_store() {
     let (maker, digest, users) = (Maker::new("a@example.org"), image("a"), users());
     let dir = scratch::folder("full").join("sigstore");
@@ -297,6 +454,9 @@ crate::tests! {
     keys_that_nobody_knows_are_refused_where_that_is_wanted,
     one_key_takes_sixteen_places_and_none_of_others,
     what_is_there_is_acknowledged_by_a_full_store,
+    all_forms_of_a_signature_are_the_one_that_is_there,
+    nonsense_that_came_first_keeps_no_signature_out,
+    uploads_that_are_refused_leave_no_folder,
     one_odd_entry_spoils_no_list_and_no_page,
     uploads_to_a_number_never_replace,
     only_good_signatures_of_known_writers_are_kept,
