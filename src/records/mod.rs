@@ -10,5 +10,6 @@
 pub mod cluster;
 pub mod collect;
 pub mod examine;
+pub mod hold;
 pub mod object;
 pub mod plan;

@@ -7,6 +7,9 @@
 //! expired, damaged, for another image) says so from then on. One by a key that was not given, or under a name that was not
 //! asked for, keeps what somebody else found out about it.
 //!
+//! A record that is being deleted counts as not there. It gets no verdict: what verified is made anew, and what would have said
+//! something else is taken away for good.
+//!
 //! None verified: the records of this digest in this repository go, all of them, as with
 //! `oc adm verify-image-signature --save`. Stores and registries are never written to.
 
@@ -15,7 +18,7 @@ use std::collections::BTreeSet;
 use kube::ResourceExt as _;
 
 use super::examine::{Examined, Outcome};
-use super::object;
+use super::{hold, object};
 use crate::api::image_signature::ImageSignature;
 use crate::domain::digest::Digest;
 use crate::domain::image::Repository;
@@ -40,7 +43,8 @@ pub enum Step {
     Update(Box<ImageSignature>, Examined),
     /// A record goes.
     Remove(Box<ImageSignature>),
-    /// A record that nobody verified has the name of the one that is to be made: it goes, and that one is made.
+    /// A record that nobody verified, or that is being deleted, has the name of the one that is to be made: it goes, and that
+    /// one is made.
     Replace(Box<ImageSignature>, Box<ImageSignature>, Examined),
     /// A record of this digest for another repository: nothing is done to it.
     Leave(Box<ImageSignature>),
@@ -55,6 +59,7 @@ impl Step {
             Self::Create(..) => "create",
             Self::Update(..) => "update",
             Self::Remove(_) => "remove",
+            Self::Replace(there, ..) if hold::is_going(there) => "renew",
             Self::Replace(..) => "replace",
             Self::Leave(_) => "leave",
             Self::Skip(_) => "skip",
@@ -94,11 +99,12 @@ impl Step {
 /// digest as they are, of whatever repository. The verdicts include those on recorded signatures of this repository.
 pub fn plan(digest: &Digest, repository: &Repository, judged: &[Judged], recorded: &[ImageSignature]) -> Vec<Step> {
     if !judged.iter().any(|one| one.examined.outcome == Outcome::Verified) {
-        let goes = |record: &ImageSignature| {
-            let step = if object::is_of(record, repository) { Step::Remove } else { Step::Leave };
-            step(Box::new(record.clone()))
+        let goes = |record: &ImageSignature| match (object::is_of(record, repository), hold::is_going(record)) {
+            (true, _) => Some(Step::Remove(Box::new(record.clone()))),
+            (false, false) => Some(Step::Leave(Box::new(record.clone()))),
+            (false, true) => None,
         };
-        return recorded.iter().map(goes).collect();
+        return recorded.iter().filter_map(goes).collect();
     }
     let mut seen = BTreeSet::new();
     let mut steps = Vec::new();
@@ -111,11 +117,15 @@ pub fn plan(digest: &Digest, repository: &Repository, judged: &[Judged], recorde
         let same = |record: &&ImageSignature| {
             object::is_of(record, repository) && object::blob(record).is_ok_and(|known| known == *blob)
         };
-        let same: Vec<_> = recorded.iter().filter(same).collect();
-        if same.is_empty() {
-            steps.extend(created(digest, repository, one, blob, recorded));
-        }
-        let updated = same.into_iter().filter(|record| says_something(&one.examined, record));
+        let same = recorded.iter().filter(same);
+        let (going, there): (Vec<_>, Vec<_>) = same.partition(|record| hold::is_going(record));
+        let made = if there.is_empty() { created(digest, repository, one, blob, recorded) } else { None };
+        let renewed = made.as_ref().map(Step::name);
+        let ended = going.into_iter().filter(|record| renewed.as_deref() != record.metadata.name.as_deref());
+        let ended = ended.filter(|record| says_something(&one.examined, record));
+        steps.extend(ended.map(|record| Step::Remove(Box::new(record.clone()))));
+        steps.extend(made);
+        let updated = there.into_iter().filter(|record| says_something(&one.examined, record));
         steps.extend(updated.map(|record| Step::Update(Box::new(record.clone()), one.examined.clone())));
     }
     steps
@@ -148,7 +158,7 @@ fn created(
     let examined = one.examined.clone();
     Some(match recorded.iter().find(|there| there.name_any() == name) {
         None => Step::Create(record, examined),
-        Some(there) if there.is(object::VERIFIED) => {
+        Some(there) if there.is(object::VERIFIED) && !hold::is_going(there) => {
             Step::Skip(format!("imagesignature {name} holds another signature; delete it and run this again"))
         }
         Some(there) => Step::Replace(Box::new(there.clone()), record, examined),
@@ -230,6 +240,38 @@ mod tests {
         );
         squatter.status = recorded(b"b", Some(Outcome::Verified)).status;
         assert_eq!(actions(&found, &[squatter]), ["skip"], "what an auditor verified is not thrown away");
+    }
+
+    fn going(mut record: ImageSignature) -> ImageSignature {
+        let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH);
+        record.metadata.deletion_timestamp = Some(now);
+        record
+    }
+
+    #[test]
+    fn a_record_that_is_being_deleted_gets_no_verdict() {
+        let verified = [judged(b"a", Outcome::Verified)];
+        let there = going(recorded(b"a", Some(Outcome::Verified)));
+        assert_eq!(actions(&verified, std::slice::from_ref(&there)), ["renew"]);
+        // A squatter that an auditor once verified and somebody deleted stands in nobody's way.
+        let mut squatter = going(recorded(b"b", Some(Outcome::Verified)));
+        squatter.metadata.name = object::name(&digest(), &repository(), b"a");
+        assert_eq!(actions(&verified, &[squatter]), ["renew"]);
+        // Under another name it is taken away, whether or not there is a right one.
+        let mut odd = there.clone();
+        odd.metadata.name = Some("odd".to_owned());
+        assert_eq!(actions(&verified, std::slice::from_ref(&odd)), ["remove", "create"]);
+        assert_eq!(actions(&verified, &[odd, recorded(b"a", None)]), ["remove", "update"]);
+        // One that turns out to be no good says nothing any more; what is no affair of this verdict is waited for.
+        let other = going(recorded(b"b", Some(Outcome::Verified)));
+        let found = |outcome| [judged(b"a", Outcome::Verified), judged(b"b", outcome)];
+        assert_eq!(actions(&found(Outcome::KeyNotValid), std::slice::from_ref(&other)), ["create", "remove"]);
+        assert_eq!(actions(&found(Outcome::UntrustedKey), &[other]), ["create"]);
+        // Without a verdict all of the repository go for good, and those of another one are not worth a word.
+        assert_eq!(actions(&[judged(b"a", Outcome::UntrustedKey)], &[there]), ["remove"]);
+        let elsewhere = Repository::parse("r.io/a").unwrap();
+        let elsewhere = going(object::record(&digest(), &elsewhere, "", b"a").unwrap());
+        assert_eq!(actions(&[judged(b"a", Outcome::UntrustedKey)], &[elsewhere]), [] as [&str; 0]);
     }
 
     #[test]

@@ -2,12 +2,14 @@
 
 mod admission;
 mod explained;
+mod held;
 mod plugin;
 mod save;
 mod verify;
 mod world;
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
-    let trials = [verify::trials(), save::trials(), admission::trials(), explained::trials(), plugin::trials()];
+    let trials =
+        [verify::trials(), save::trials(), held::trials(), admission::trials(), explained::trials(), plugin::trials()];
     trials.into_iter().flatten().collect()
 }

@@ -36,6 +36,7 @@ use crate::domain::policy::{Check, Entry, Policy, PolicySet};
 use crate::domain::whitelist::Whitelist;
 use crate::records::cluster::Records;
 use crate::records::examine::shown;
+use crate::records::hold;
 use crate::records::object;
 use crate::signature::openpgp::Keyring;
 use crate::source::registries_d::RegistriesD;
@@ -254,7 +255,8 @@ impl Asked<'_> {
     /// What auditors wrote down. Most callers may not read it, and it decides nothing: that is not worth a word.
     async fn recorded(&self, repository: &Repository, digest: &Digest, told: &mut Explanation) {
         let all = Records::new(self.client.clone()).of(digest, &BTreeSet::new()).await.unwrap_or_default();
-        let of_repository = all.records.iter().filter(|record| object::is_of(record, repository));
+        let counts = |record: &&ImageSignature| object::is_of(record, repository) && !hold::is_going(record);
+        let of_repository = all.records.iter().filter(counts);
         told.recorded.extend(of_repository.map(sentence));
     }
 }

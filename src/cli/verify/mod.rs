@@ -22,6 +22,7 @@ use crate::fault::FaultKind;
 use crate::records::cluster::Records;
 use crate::records::collect::{Collected, Found};
 use crate::records::examine::{self, Examined};
+use crate::records::hold;
 use crate::records::object;
 use crate::records::plan::{Judged, plan};
 use crate::signature::openpgp::Keyring;
@@ -186,7 +187,8 @@ async fn collect(
         }
     }
     let recorded = cluster.iter().flat_map(|cluster| &cluster.known);
-    let recorded: Vec<_> = recorded.filter(|record| object::is_of(record, repository)).collect();
+    let counts = |record: &&ImageSignature| object::is_of(record, repository) && !hold::is_going(record);
+    let recorded: Vec<_> = recorded.filter(counts).collect();
     if let Err(fault) = asked {
         if recorded.is_empty() {
             return Err(unknown(&fault));

@@ -32,11 +32,16 @@ impl Change {
         let identity = identity.as_deref().map(|name| format!(", signed as {}", printable(name))).unwrap_or_default();
         let about = format!("imagesignature {name} of {repository}{identity}");
         match (error, *action) {
+            (Some(why), "remove") => format!("not removed: {}", printable(why)),
             (Some(why), _) => format!("not recorded: {}", printable(why)),
             (None, "leave") => format!("left alone: imagesignature {name}, of repository {repository}{identity}"),
             (None, "replace") => {
                 let done = if dry_run { "would replace" } else { "replaced" };
                 format!("{done} {about}: another one that nobody verified had its name")
+            }
+            (None, "renew") => {
+                let done = if dry_run { "would renew" } else { "renewed" };
+                format!("{done} {about}: the one of its name was being deleted")
             }
             (None, action) if dry_run => format!("would {action} {about}"),
             (None, action) => format!("{action}d {about}"),

@@ -31,7 +31,7 @@ use crate::domain::payload::SimplePayload;
 use crate::fault::Fault;
 use crate::records::cluster::Records;
 use crate::records::collect::{Found, Place};
-use crate::records::object;
+use crate::records::{hold, object};
 use crate::signature::openpgp::inspect;
 use crate::source::registry::Upstream;
 use crate::telemetry::metrics::Unimported;
@@ -109,7 +109,7 @@ struct Importer {
 struct Inventory {
     /// Of all, whoever made them, as far as they were looked at.
     names: BTreeSet<String>,
-    /// Of imported ones that nobody judged, by digest.
+    /// Of imported ones that nobody judged, by digest; those that are being deleted are none.
     imported: BTreeMap<Digest, Vec<String>>,
 }
 
@@ -162,6 +162,10 @@ impl Importer {
         let imported = &mut inventory.imported;
         let look = |one: PartialObjectMeta<ImageSignature>| {
             let name = one.name_any();
+            // One that is being deleted is only waited for, however long somebody holds it.
+            if one.metadata.deletion_timestamp.is_some() {
+                return;
+            }
             if let Some(digest) = digest_of(&name) {
                 imported.entry(digest).or_default().push(name);
             }
@@ -267,9 +271,8 @@ impl Importer {
 
     /// Deletes what was imported, was verified by nobody, and is of an image that is not in use any more.
     async fn collect_garbage(&mut self, usage: &Usage, inventory: &Inventory) -> Result<usize, String> {
-        let now = Instant::now();
+        let (now, mut removed, mut held) = (Instant::now(), 0, 0);
         self.unused.retain(|digest, _| inventory.imported.contains_key(digest) && !usage.contains(digest));
-        let mut removed = 0;
         for (digest, names) in inventory.imported.iter().filter(|(digest, _)| !usage.contains(digest)) {
             let since = *self.unused.entry(digest.clone()).or_insert(now);
             if now.saturating_duration_since(since) < self.config.keep {
@@ -278,18 +281,23 @@ impl Importer {
             for name in names {
                 let Some(record) = self.records.get(name).await? else { continue };
                 // Any verdict is an auditor's work, a negative one, too.
-                if record.status.is_some() || record.labels().get(object::IMPORTED).is_none() {
+                if record.status.is_some() || hold::is_going(&record) || record.labels().get(object::IMPORTED).is_none()
+                {
                     continue;
                 }
-                match self.records.remove(&record).await {
-                    Ok(()) => {
+                match self.records.delete(&record).await {
+                    Ok(true) => {
                         removed += 1;
                         self.context.metrics.controller.import.removed();
                     }
+                    Ok(false) => held += 1,
                     // Changed meanwhile: somebody cares about it.
                     Err(why) => tracing::debug!("{why}"),
                 }
             }
+        }
+        if held > 0 {
+            warn!(held, "imagesignatures are being deleted and still there: finalizers hold them");
         }
         Ok(removed)
     }

@@ -158,6 +158,19 @@ fn image_auditors_say_what_is_verified() {
     as_user(user, &["replace", "--subresource=status"], &made).succeeded();
     let identity = installed().kubectl(&["get", "imgsig", name, "-o", "jsonpath={.status.identity}"]).succeeded();
     assert_eq!(identity.stdout, "forged");
+    // What a signer hung on to a record is taken off.
+    let mut held = record("d");
+    held["metadata"]["finalizers"] = serde_json::json!(["evil.example.com/hold"]);
+    held["metadata"]["ownerReferences"] = serde_json::json!([{
+        "apiVersion": "v1", "kind": "Namespace", "name": "absent", "uid": "0", "blockOwnerDeletion": true,
+    }]);
+    as_user("image-signer", &["create"], &held).succeeded();
+    as_user(user, &["replace"], &record("d")).succeeded();
+    let of = |what: &str| {
+        let path = format!("jsonpath={{.metadata.{what}}}");
+        installed().kubectl(&["get", "imgsig", held["metadata"]["name"].as_str().unwrap(), "-o", &path]).succeeded()
+    };
+    assert_eq!((of("finalizers").stdout, of("ownerReferences").stdout), (String::new(), String::new()));
     // What was verified stays what it was.
     let mut changed = made.clone();
     changed["spec"]["reference"] = "registry.local/b".into();

@@ -15,6 +15,8 @@ use crate::support::store::{Store, registries_d};
 crate::tests! {
     needs [Cluster, Registry, Store, Gpg];
     signatures_of_images_in_use_are_imported_and_go_when_they_are_not,
+    a_name_that_a_running_pod_was_given_later_makes_no_record,
+    what_a_finalizer_holds_is_neither_counted_nor_in_the_way,
     a_hostile_store_fills_nothing,
     g5_a_policy_of_a_namespace_sends_the_import_nowhere,
     without_the_definition_the_import_says_so_and_the_rest_goes_on,
@@ -136,6 +138,63 @@ fn signatures_of_images_in_use_are_imported_and_go_when_they_are_not() {
     assert_eq!(site.of(&audited), verified, "what was verified stays as it is");
     assert_eq!(site.of(&pinned).len(), 1, "what is used stays");
     assert_eq!(impatient.metric("podseal_imported_signatures_removed_total"), Some(2.0));
+}
+
+fn a_name_that_a_running_pod_was_given_later_makes_no_record() {
+    let site = Site::new();
+    let world = World::new(&site.cluster, "renamed");
+    let (image, victim) = (site.signed("renamed/image:1"), site.signed("renamed/victim:1"));
+    for (pod, running) in [("renamed", &image), ("other", &image), ("moved", &victim)] {
+        site.run("default", pod, running, false);
+    }
+    let rename = |pod: &str, name: &str| {
+        let change = serde_json::json!({"spec": {"containers": [{"name": pod, "image": name}]}}).to_string();
+        site.cluster.kubectl(&["patch", "pod", pod, "-p", &change]).succeeded();
+    };
+    // Neither another repository with the digest that runs, nor another image of the same repository.
+    let elsewhere = Image { repository: "renamed/elsewhere".to_owned(), ..image.clone() };
+    site.store.put(&elsewhere, 1, &site.signature(&elsewhere, &elsewhere.tagged()));
+    rename("renamed", &elsewhere.pinned());
+    let next = site.signed("renamed/victim:2");
+    rename("moved", &next.pinned());
+    let part = site.importer(&world, "importer", &[]);
+    soon("what runs is imported", || (site.of(&image).len() + site.of(&victim).len() == 2).then_some(()));
+    soon("it has looked", || (part.metric("podseal_images_in_use") == Some(2.0)).then_some(()));
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(site.of(&image)[0]["spec"]["reference"], format!("{}/renamed/image", image.host));
+    assert_eq!(site.records().len(), 2, "{:?}", site.records());
+}
+
+fn what_a_finalizer_holds_is_neither_counted_nor_in_the_way() {
+    let site = Site::new();
+    let world = World::new(&site.cluster, "held");
+    let (used, unused) = (site.signed("held/used:1"), site.registry.push("held/unused:1"));
+    site.run("default", "used", &used, false);
+    // As an image signer could make them.
+    let make = |image: &Image, n: usize| {
+        let made = serde_json::json!({
+            "apiVersion": "podseal.io/v1alpha1", "kind": "ImageSignature",
+            "metadata": {
+                "name": format!("sha256-{}-{n:032}", image.hex()), "finalizers": ["evil.example.com/hold"],
+                "labels": {"podseal.io/imported": "true", "app.kubernetes.io/managed-by": "podseal"},
+            },
+            "spec": {"image": image.digest, "reference": "registry.local/a", "type": "SimpleSigning", "content": "kAA="},
+        });
+        site.cluster.kubectl_as(User::Admin, &["create", "-f", "-"], &made.to_string()).succeeded();
+    };
+    (0..16).for_each(|n| make(&used, n));
+    site.cluster.kubectl(&["delete", "imgsig", "--all", "--wait=false"]).succeeded();
+    assert_eq!(site.of(&used).len(), 16, "they are held");
+    make(&unused, 0);
+    let part = site.importer(&world, "importer", &["--import-keep", "1s"]);
+    soon("they take no room", || (site.of(&used).len() == 17).then_some(()));
+    let going = || site.of(&unused)[0]["metadata"]["deletionTimestamp"].is_string();
+    soon("what is unused is deleted", || going().then_some(()));
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(site.of(&unused).len(), 1, "and held");
+    assert!(matches!(part.metric("podseal_imported_signatures_removed_total"), None | Some(0.0)));
+    let log = part.process.log();
+    assert_eq!(log.matches("are being deleted and still there: finalizers hold them").count(), 1, "{log}");
 }
 
 fn a_hostile_store_fills_nothing() {

@@ -265,4 +265,14 @@ fn what_is_on_record_is_shown_to_those_who_may_read_it() {
     Cluster::shared().apply(&copy.to_string()).succeeded();
     let shown = said(User::Admin, &unverified);
     assert!(shown.contains(&format!("{name}: not verified by anybody")), "{shown}");
+
+    // One that is being deleted is no record any more, whoever holds it.
+    let held = r#"{"metadata": {"finalizers": ["evil.example.com/hold"]}}"#;
+    Cluster::shared().kubectl(&["patch", "imgsig", &name, "--type=merge", "-p", held]).succeeded();
+    Cluster::shared().kubectl(&["delete", "imgsig", &name, "--wait=false"]).succeeded();
+    let shown = said(User::Admin, &unverified);
+    assert!(!shown.contains(&name), "{shown}");
+    Cluster::shared()
+        .kubectl(&["patch", "imgsig", &name, "--type=merge", "-p", r#"{"metadata": {"finalizers": null}}"#])
+        .succeeded();
 }

@@ -219,7 +219,7 @@ fn the_definition_holds_what_it_says() {
 }
 
 /// A record as an image signer could make it, without a status.
-fn made_by_hand(
+pub(super) fn made_by_hand(
     name: &str,
     image: &crate::support::registry::Image,
     reference: &str,
@@ -233,7 +233,7 @@ fn made_by_hand(
     })
 }
 
-fn create(objects: &[serde_json::Value]) {
+pub(super) fn create(objects: &[serde_json::Value]) {
     let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
     Cluster::shared().kubectl_as(User::Admin, &["create", "-f", "-"], &list).succeeded();
 }
