@@ -12,6 +12,7 @@ use crate::api::image_signature::{
 };
 use crate::domain::digest::{Algorithm, Digest};
 use crate::domain::image::Repository;
+use crate::signature::openpgp::inspect;
 
 /// Whether a key of the auditor's verified the signature for the image.
 pub const VERIFIED: &str = "Verified";
@@ -71,6 +72,14 @@ fn recordable(store: &str) -> bool {
 /// The signature that a record holds. It is as untrusted as any: whoever may create records decides what is in them.
 pub fn blob(record: &ImageSignature) -> Result<Vec<u8>, String> {
     BASE64_STANDARD.decode(&record.spec.content).map_err(|_| "the recorded content is not base64".to_owned())
+}
+
+/// Which signature some bytes are, whatever form they have: what it states and by which values, see
+/// [`UntrustedSignature`]. Bytes that are no signature state themselves.
+///
+/// [`UntrustedSignature`]: crate::signature::openpgp::UntrustedSignature
+pub fn core(blob: &[u8]) -> (Digest, Option<Digest>) {
+    inspect(blob).map_or_else(|_| (Digest::sha256(blob), None), |seen| (seen.statement, Some(seen.values)))
 }
 
 /// What is written about a verdict: `at` is when, `by` the user if that is known. Times of conditions that stay as they

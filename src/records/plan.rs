@@ -106,6 +106,17 @@ pub fn plan(digest: &Digest, repository: &Repository, judged: &[Judged], recorde
         };
         return recorded.iter().filter_map(goes).collect();
     }
+    // One record for a signature, in whatever forms it is found. Those that verify are the same if one key states the same.
+    let proved = |one: &Judged, blob: &[u8]| {
+        let signer = one.examined.signer.as_ref().map(|signer| signer.fingerprint.clone());
+        (one.examined.outcome == Outcome::Verified).then(|| (object::core(blob).0, signer))
+    };
+    let on_record = |blob: &[u8]| {
+        let there = recorded.iter().filter(|record| object::is_of(record, repository) && !hold::is_going(record));
+        there.filter_map(|record| object::blob(record).ok()).any(|known| known == blob)
+    };
+    let with_record = judged.iter().filter_map(|one| Some((one, one.blob.as_deref()?))).filter(|(_, b)| on_record(b));
+    let mut known: BTreeSet<_> = with_record.filter_map(|(one, blob)| proved(one, blob)).collect();
     let mut seen = BTreeSet::new();
     let mut steps = Vec::new();
     for one in judged {
@@ -119,7 +130,8 @@ pub fn plan(digest: &Digest, repository: &Repository, judged: &[Judged], recorde
         };
         let same = recorded.iter().filter(same);
         let (going, there): (Vec<_>, Vec<_>) = same.partition(|record| hold::is_going(record));
-        let made = if there.is_empty() { created(digest, repository, one, blob, recorded) } else { None };
+        let is_new = there.is_empty() && proved(one, blob).is_some_and(|signature| known.insert(signature));
+        let made = is_new.then(|| created(digest, repository, one, blob, recorded));
         let renewed = made.as_ref().map(Step::name);
         let ended = going.into_iter().filter(|record| renewed.as_deref() != record.metadata.name.as_deref());
         let ended = ended.filter(|record| says_something(&one.examined, record));
@@ -140,29 +152,20 @@ fn says_something(examined: &Examined, record: &ImageSignature) -> bool {
 }
 
 /// The record of what verified; of nothing else.
-fn created(
-    digest: &Digest,
-    repository: &Repository,
-    one: &Judged,
-    blob: &[u8],
-    recorded: &[ImageSignature],
-) -> Option<Step> {
-    if one.examined.outcome != Outcome::Verified {
-        return None;
-    }
+fn created(digest: &Digest, repository: &Repository, one: &Judged, blob: &[u8], recorded: &[ImageSignature]) -> Step {
     let record = match object::record(digest, repository, &one.store, blob) {
         Ok(record) => Box::new(record),
-        Err(why) => return Some(Step::Skip(why)),
+        Err(why) => return Step::Skip(why),
     };
     let name = record.name_any();
     let examined = one.examined.clone();
-    Some(match recorded.iter().find(|there| there.name_any() == name) {
+    match recorded.iter().find(|there| there.name_any() == name) {
         None => Step::Create(record, examined),
         Some(there) if there.is(object::VERIFIED) && !hold::is_going(there) => {
             Step::Skip(format!("imagesignature {name} holds another signature; delete it and run this again"))
         }
         Some(there) => Step::Replace(Box::new(there.clone()), record, examined),
-    })
+    }
 }
 
 #[cfg(test)]
@@ -203,6 +206,31 @@ mod tests {
         let other = recorded(b"b", Some(Outcome::Verified));
         let both = [judged(b"a", Outcome::Verified), judged(b"b", Outcome::UntrustedKey)];
         assert_eq!(actions(&both, &[other]), ["create"], "by another key: stays as it was");
+    }
+
+    #[test]
+    fn other_forms_of_a_signature_make_no_other_record() {
+        use sequoia_openpgp::serialize::stream::{Compressor, LiteralWriter, Message, Signer};
+        let cert = sequoia_openpgp::cert::CertBuilder::new().add_signing_subkey().generate().unwrap().0;
+        let policy = sequoia_openpgp::policy::StandardPolicy::new();
+        let key = cert.keys().with_policy(&policy, None).for_signing().secret().next().unwrap().key().clone();
+        let mut first = Vec::new();
+        let message = Signer::new(Message::new(&mut first), key.into_keypair().unwrap()).unwrap().build().unwrap();
+        let mut message = LiteralWriter::new(message).build().unwrap();
+        std::io::Write::write_all(&mut message, b"{}").unwrap();
+        message.finalize().unwrap();
+        let mut second = Vec::new();
+        let mut message = Compressor::new(Message::new(&mut second)).build().unwrap();
+        std::io::Write::write_all(&mut message, &first).unwrap();
+        message.finalize().unwrap();
+        assert_eq!(object::core(&first), object::core(&second));
+        let both = [judged(&first, Outcome::Verified), judged(&second, Outcome::Verified)];
+        assert_eq!(actions(&both, &[]), ["create"]);
+        assert_eq!(actions(&both, &[recorded(&second, None)]), ["update"], "the one that is there");
+        let verified = [recorded(&first, None), recorded(&second, None)];
+        assert_eq!(actions(&both, &verified), ["update", "update"], "none is left as it was");
+        let others = [judged(&first, Outcome::Verified), judged(b"another", Outcome::Verified)];
+        assert_eq!(actions(&others, &[]), ["create", "create"]);
     }
 
     #[test]

@@ -239,9 +239,13 @@ impl Importer {
         inventory: &mut Inventory,
     ) -> Result<usize, String> {
         let metrics = &self.context.metrics.controller.import;
-        let mut made = 0;
+        let (mut made, mut cores) = (0, BTreeSet::new());
         for one in found {
             let Ok(blob) = one.blob else { continue };
+            // Other forms of one signature, which anybody can make, take no room.
+            if !cores.insert(object::core(&blob)) {
+                continue;
+            }
             let Some(name) = object::name(digest, repository, &blob).filter(|name| !inventory.names.contains(name))
             else {
                 continue;
