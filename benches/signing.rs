@@ -29,7 +29,7 @@ use podseal::signing::gnupg::{Gnupg, GnupgError, Passphrase};
 use podseal::signing::payload;
 use podseal::signing::signer::{Keys, Signer};
 use support::scratch;
-use support::signer::{Gpg, GpgKey, KeySpec};
+use support::signer::{Gpg, KeySpec};
 use support::tools::{self, Need};
 use table::{Table, Target, median};
 
@@ -57,16 +57,10 @@ fn signer(name: &str, home: &Path) -> Signer {
     Signer::open(name, keys, SystemTime::now()).unwrap()
 }
 
-fn secret_file(gpg: &Gpg, key: &GpgKey) -> String {
-    let file = scratch::folder("secret").join("key.pgp");
-    std::fs::write(&file, gpg.gpg(None, &["--export-secret-keys", &key.fingerprint], b"").succeeded().bytes).unwrap();
-    file.to_str().unwrap().to_owned()
-}
-
 fn measure(algorithm: &str, table: &mut Table) {
     let gpg = Gpg::new();
     let key = gpg.generate(&KeySpec { algorithm, ..KeySpec::new("Maker <maker@registry.local>") });
-    let file = signer(&secret_file(&gpg, &key), gpg.home());
+    let file = signer(gpg.secret_file(&key).to_str().unwrap(), gpg.home());
     let home = signer(&key.fingerprint, gpg.home());
     let digest = Digest::sha256(b"an image");
     let payload =

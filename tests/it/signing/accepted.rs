@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::json;
 
-use super::world::{World, secret_file};
+use super::world::World;
 use crate::support::podseal::BINARY;
 use crate::support::process::{Process, eventually};
 use crate::support::registry::Registry;
@@ -43,7 +43,7 @@ fn keys_of_every_kind_sign_what_everybody_accepts() {
         )));
         world.assert_accepted(&image, &image.tagged(), &key);
         // From a file, too, where only gpg does arithmetic with secret numbers of RSA and DSA.
-        let file = secret_file(&world.gpg, &key);
+        let file = world.gpg.secret_file(&key);
         // gpg's signatures of the same second are the same bytes, and the same bytes are one signature.
         std::thread::sleep(std::time::Duration::from_millis(1100));
         let by_file = world.sign(&image.tagged(), file.to_str().unwrap(), &["--again"]).succeeded();
@@ -112,7 +112,7 @@ fn a_key_file_with_a_passphrase_signs_and_a_wrong_one_does_not() {
 fn a_key_file_that_others_may_read_is_refused() {
     let world = World::new();
     let (key, image) = (world.gpg.generate(&KeySpec::new("Maker <m@registry.local>")), world.registry.push("alt/a:1"));
-    let file = secret_file(&world.gpg, &key);
+    let file = world.gpg.secret_file(&key);
     let of_mode = |mode: u32| {
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
         world.sign(&image.tagged(), file.to_str().unwrap(), &[])
@@ -132,7 +132,7 @@ fn a_key_file_that_others_may_read_is_refused() {
 fn a_damaged_registry_of_makers_stops_those_alone_who_need_it() {
     let world = World::new();
     let key = world.gpg.generate(&KeySpec::new("Maker <m@registry.local>"));
-    let file = secret_file(&world.gpg, &key);
+    let file = world.gpg.secret_file(&key);
     let dir = scratch::folder("host");
     std::fs::write(dir.join("imagemakers.json"), "{\"version\": 1, \"makers\": [").unwrap();
     let sign = |image: &str, key: &str| world.sign(image, key, &["--dir", dir.to_str().unwrap()]);
@@ -153,7 +153,7 @@ fn a_damaged_registry_of_makers_stops_those_alone_who_need_it() {
 fn a_signal_leaves_no_temporary_home() {
     let world = World::new();
     let key = world.gpg.generate(&KeySpec { algorithm: "rsa3072", ..KeySpec::new("Maker <m@registry.local>") });
-    let file = secret_file(&world.gpg, &key);
+    let file = world.gpg.secret_file(&key);
     // A registry that takes connections, and never answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let image = format!("{}/a:1", silent.local_addr().unwrap());
@@ -255,7 +255,7 @@ fn signers_of_the_same_moment_lose_no_signature() {
     let world = World::new();
     let image = world.registry.push("alt/a:1");
     let key = world.gpg.generate(&KeySpec::new("Maker <m@registry.local>"));
-    let file = secret_file(&world.gpg, &key);
+    let file = world.gpg.secret_file(&key);
     let signed: Vec<_> = std::thread::scope(|scope| {
         let sign = || world.sign(&image.tagged(), file.to_str().unwrap(), &["--again"]).succeeded();
         let threads: Vec<_> = (0..16).map(|_| scope.spawn(sign)).collect();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::world::{World, secret_file};
+use super::world::World;
 use crate::support::podseal::BINARY;
 use crate::support::process::Process;
 use crate::support::registry::{Image, Registry};
@@ -148,7 +148,7 @@ fn what_was_killed_goes_on_and_ends_whole() {
     let archive = packed(&set.folder, "--xz", "set.tar.xz");
     let world = World::new();
     let key = world.gpg.generate(&KeySpec::new("Maker <m@registry.local>"));
-    let file = secret_file(&world.gpg, &key);
+    let file = world.gpg.secret_file(&key);
     let mut cut_short = 0;
     for killed in 0..8_u64 {
         let running = start(&world, &archive, &file);

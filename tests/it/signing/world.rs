@@ -110,14 +110,3 @@ impl World {
         tools::run(command.args(["--force", "verify", "--signer-cert"]).arg(public).arg(blob))
     }
 }
-
-/// The secret key in a file that only its owner may read.
-#[track_caller]
-pub fn secret_file(gpg: &Gpg, key: &GpgKey) -> PathBuf {
-    use std::os::unix::fs::PermissionsExt as _;
-    let file = scratch::folder("secret").join("key.pgp");
-    let secret = gpg.gpg(None, &["--export-secret-keys", &key.fingerprint], b"").succeeded().bytes;
-    std::fs::write(&file, secret).unwrap();
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-    file
-}

@@ -210,6 +210,16 @@ impl Gpg {
         file
     }
 
+    /// The secret key in a file that only its owner may read.
+    #[track_caller]
+    pub fn secret_file(&self, key: &GpgKey) -> PathBuf {
+        let file = scratch::folder("secret").join("key.pgp");
+        std::fs::write(&file, self.gpg(None, &["--export-secret-keys", &key.fingerprint], b"").succeeded().bytes)
+            .unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        file
+    }
+
     /// Signs bytes as the blob of a lookaside store has them: a message with the content inside.
     #[track_caller]
     pub fn sign(&self, key: &GpgKey, content: &[u8]) -> Vec<u8> {
