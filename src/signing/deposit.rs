@@ -88,7 +88,7 @@ impl Depot {
                 Ok(found)
             }
             Destination::Registry => {
-                let kept = self.line.upstream.own_signatures(repository, digest, &self.line.access()).await?;
+                let kept = self.line.upstream.own_signatures_to_add_to(repository, digest, &self.line.access()).await?;
                 Ok(kept.signatures.into_iter().flatten().collect())
             }
         }

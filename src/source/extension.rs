@@ -86,11 +86,33 @@ impl Upstream {
         digest: &Digest,
         access: &Access,
     ) -> Result<OwnSignatures, Fault> {
+        // It announced what it has not.
+        self.listed(repository, digest, access, FaultKind::BadAnswer).await
+    }
+
+    /// The same for whoever wants to add one, on his word that the registry keeps signatures: where it does not, there is
+    /// nothing to try again ([`FaultKind::Configuration`]).
+    pub async fn own_signatures_to_add_to(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        access: &Access,
+    ) -> Result<OwnSignatures, Fault> {
+        self.listed(repository, digest, access, FaultKind::Configuration).await
+    }
+
+    async fn listed(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        access: &Access,
+        without_api: FaultKind,
+    ) -> Result<OwnSignatures, Fault> {
         let remote = Remote::new(self, repository, access)?;
         let url = remote.absolute(&format!("/extensions/v2/{}/signatures/{digest}", repository.path()))?;
         let answer = remote.ask(Method::GET, url, None, MAX_ANSWER).await?;
         if answer.status == StatusCode::NOT_FOUND {
-            return Err(no_api(&remote));
+            return Err(no_api(&remote, without_api));
         }
         remote.expect_ok(&answer)?;
         let malformed = |_| remote.home().fault(FaultKind::BadAnswer, "the list of signatures is malformed");
@@ -100,9 +122,9 @@ impl Upstream {
 }
 
 /// Not "no signatures", which is an empty list.
-fn no_api(remote: &Remote<'_>) -> Fault {
+fn no_api(remote: &Remote<'_>, kind: FaultKind) -> Fault {
     let what = "the registry has no API for signatures (404); to sign, --upload or --staging put them into a store";
-    remote.home().fault(FaultKind::Configuration, what)
+    remote.home().fault(kind, what)
 }
 
 #[derive(Deserialize)]

@@ -57,7 +57,7 @@ impl Upstream {
                 continue;
             }
             if answer.status == StatusCode::NOT_FOUND {
-                return Err(no_api(&remote));
+                return Err(no_api(&remote, FaultKind::Configuration));
             }
             return remote.expect(&answer, &[StatusCode::CREATED, StatusCode::OK, StatusCode::NO_CONTENT]);
         }

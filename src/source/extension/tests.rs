@@ -115,12 +115,13 @@ async fn an_answer_that_is_no_list_is_an_obstacle() {
         assert_eq!(read(bad).await, Err(FaultKind::BadAnswer), "{bad}");
     }
     let bad = FaultKind::BadAnswer;
-    for (status, kind) in
-        [(204, bad), (400, bad), (403, FaultKind::Unauthorized), (404, FaultKind::Configuration), (500, bad)]
-    {
+    for (status, kind) in [(204, bad), (400, bad), (403, FaultKind::Unauthorized), (404, bad), (500, bad)] {
         let server = Server::plain(1, move |_| reply(status, r#"{"signatures": []}"#));
         let found = upstream().own_signatures(&server.repository("team/a"), &digest(), &insecure()).await;
         assert_eq!(found.expect_err("no list").kind(), kind, "{status}");
+        let found = upstream().own_signatures_to_add_to(&server.repository("team/a"), &digest(), &insecure()).await;
+        let kind = if status == 404 { FaultKind::Configuration } else { kind };
+        assert_eq!(found.expect_err("no list").kind(), kind, "{status}, to sign");
     }
 }
 
