@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::args::{ConvertCommand, LogFormat, Target};
 use super::documents::{self, Configuration};
-use super::output::{complain, print};
+use super::output::{complain, new_directory, print};
 use super::{USAGE, runtime, serve};
 use crate::cluster::remote::RemoteObjects;
 use crate::cluster::{Objects, read};
@@ -99,44 +99,15 @@ async fn of_cluster(command: &ConvertCommand) -> Result<Found, String> {
     Ok((policies, Arc::new(RemoteObjects::new(client, "", Arc::new(ArcSwapOption::empty())))))
 }
 
-/// Writes everything into a directory that is new or empty, so that nothing old stays among it. It appears there when all
-/// of it is written, so that no part of it is taken for the whole.
+/// `policy.json`, registries.d and the keys, in one new directory.
 fn write(out: &Path, node_keys: &Path, files: &NodeFiles) -> Result<(), String> {
-    let named = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    std::fs::create_dir_all(out).map_err(|e| named(out, &e))?;
-    if std::fs::read_dir(out).map_err(|e| named(out, &e))?.next().is_some() {
-        return Err(named(out, &"not empty: give a new directory"));
-    }
-    // Beside it, for a directory takes the place of an empty one only within a file system.
-    let place = out.canonicalize().map_err(|e| named(out, &e))?;
-    let name = place.file_name().unwrap_or_default().to_string_lossy();
-    let beside = place.with_file_name(format!(".{name}.{}", std::process::id()));
-    std::fs::create_dir(&beside).map_err(|e| named(&beside, &e))?;
-    let done =
-        fill(&beside, node_keys, files).and_then(|()| std::fs::rename(&beside, &place).map_err(|e| named(out, &e)));
-    if done.is_err() {
-        // What is left behind has a name that nothing reads.
-        let _ = std::fs::remove_dir_all(&beside);
-    }
-    done
-}
-
-fn fill(folder: &Path, node_keys: &Path, files: &NodeFiles) -> Result<(), String> {
-    let named = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let keys = folder.join(node_keys.file_name().unwrap_or_else(|| "podseal".as_ref()));
-    let registries_d = folder.join("registries.d");
-    for folder in [&keys, &registries_d] {
-        std::fs::create_dir(folder).map_err(|e| named(folder, &e))?;
-    }
+    let keys = Path::new(node_keys.file_name().unwrap_or_else(|| "podseal".as_ref()));
     let mut all = vec![
-        (folder.join("policy.json"), files.policy.as_bytes()),
-        (registries_d.join("podseal.yaml"), files.registries_d.as_bytes()),
+        ("policy.json".into(), files.policy.as_bytes()),
+        ("registries.d/podseal.yaml".into(), files.registries_d.as_bytes()),
     ];
     all.extend(files.keys.iter().map(|(name, content)| (keys.join(name), content.as_slice())));
-    for (path, content) in all {
-        std::fs::write(&path, content).map_err(|e| named(&path, &e))?;
-    }
-    Ok(())
+    new_directory(out, &[keys, "registries.d".as_ref()], &all)
 }
 
 fn tell(note: &str) {

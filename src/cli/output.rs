@@ -1,7 +1,8 @@
-//! Writing to the two streams without panicking when nobody reads.
+//! What commands write: to the two streams, without panicking when nobody reads, and into new directories.
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use crate::domain::printable::{printable, printable_lines};
 
@@ -56,9 +57,57 @@ pub(super) fn columns<const N: usize>(lines: &[([String; N], Vec<String>)]) -> S
     text
 }
 
+/// Writes files into a directory that is new or empty, so that nothing old stays among them. It appears there when all is
+/// written, so that no part of it is taken for the whole. `folders` and the names of `files` are below it; an error names
+/// the file or directory.
+pub(super) fn new_directory(out: &Path, folders: &[&Path], files: &[(PathBuf, &[u8])]) -> Result<(), String> {
+    let named = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    std::fs::create_dir_all(out).map_err(|e| named(out, &e))?;
+    if std::fs::read_dir(out).map_err(|e| named(out, &e))?.next().is_some() {
+        return Err(named(out, &"not empty: give a new directory"));
+    }
+    // Beside it, for a directory takes the place of an empty one only within a file system.
+    let place = out.canonicalize().map_err(|e| named(out, &e))?;
+    let name = place.file_name().unwrap_or_default().to_string_lossy();
+    let beside = place.with_file_name(format!(".{name}.{}", std::process::id()));
+    std::fs::create_dir(&beside).map_err(|e| named(&beside, &e))?;
+    let fill = || {
+        for folder in folders.iter().map(|folder| beside.join(folder)) {
+            std::fs::create_dir(&folder).map_err(|e| named(&folder, &e))?;
+        }
+        for (path, content) in files.iter().map(|(name, content)| (beside.join(name), content)) {
+            std::fs::write(&path, content).map_err(|e| named(&path, &e))?;
+        }
+        std::fs::rename(&beside, &place).map_err(|e| named(out, &e))
+    };
+    fill().inspect_err(|_| {
+        // What is left behind has a name that nothing reads.
+        let _ = std::fs::remove_dir_all(&beside);
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_new_directory_appears_whole_or_not_at_all() {
+        let around = tempfile::tempdir().unwrap();
+        let out = around.path().join("deep/out");
+        let file = |name: &str| (PathBuf::from(name), b"content".as_slice());
+        new_directory(&out, &["a".as_ref()], &[file("a/one"), file("two")]).unwrap();
+        assert_eq!(std::fs::read(out.join("a/one")).unwrap(), b"content");
+        assert_eq!(std::fs::read(out.join("two")).unwrap(), b"content");
+        let error = new_directory(&out, &[], &[file("three")]).unwrap_err();
+        assert!(error.ends_with("deep/out: not empty: give a new directory"), "{error}");
+
+        let other = around.path().join("other");
+        let error = new_directory(&other, &[], &[file("two"), file("missing/one")]).unwrap_err();
+        assert!(error.contains("missing/one"), "{error}");
+        let left: Vec<_> = std::fs::read_dir(around.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left.len(), 2, "{left:?}");
+        assert_eq!(std::fs::read_dir(&other).unwrap().count(), 0);
+    }
 
     #[test]
     fn cells_stand_under_each_other_and_notes_below() {

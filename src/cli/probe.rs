@@ -4,7 +4,6 @@
 //! policies there are and whatever registries can be reached; nobody else does. The answer therefore tells whether a
 //! Pod of that namespace is judged, and nothing else about the installation.
 
-use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use super::args::ProbeCommand;
 use super::output::{complain, print};
 use super::runtime;
 use super::serve::kube_config_of;
+use crate::fault::causes;
 
 /// Repositories have lower-case names: no image can be called this, and the name shows who refused it.
 const IMAGE: &str = "podseal.invalid/NOT-AN-IMAGE";
@@ -111,16 +111,6 @@ fn read(admitted: bool, warned: bool, body: &[u8]) -> Found {
     } else {
         Found::Unknown(format!("the API server did not come as far as podseal: {message}"))
     }
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let _ = write!(text, ": {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// Nothing about it but the image may be refused: not by the strictest Pod Security level, not for want of limits.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Failure, entries};
 use crate::cli::args::imagemaker::PolicyArguments;
-use crate::cli::output::{complain, print};
+use crate::cli::output::{complain, new_directory, print};
 use crate::containers::ContainersPolicy;
 use crate::signing::makers::{Maker, Makers};
 
@@ -85,30 +85,20 @@ fn registries_d(makers: &[Maker], staging: Option<&Path>) -> String {
     text
 }
 
-/// Everything appears at once, in a directory that is new or empty, so that no part of it is taken for the whole.
+/// `policy.json`, registries.d and the keys of all makers, in one new directory.
 fn write(out: &Path, arguments: &PolicyArguments, makers: &Makers) -> Result<(), Failure> {
-    let named = |path: &Path, error: &dyn std::fmt::Display| Failure::Failed(format!("{}: {error}", path.display()));
     let list = makers.list();
     let staging = arguments.host.dir.join("sigstore/");
     let policy = policy_json(list, &arguments.node_keys)?;
     let registries = registries_d(list, arguments.staging.then_some(staging.as_path()));
     let mut keys = Vec::new();
     for maker in list {
-        keys.push((maker.key_file.clone(), makers.key_file_of(maker)?));
+        keys.push((Path::new("keys").join(&maker.key_file), makers.key_file_of(maker)?));
     }
-    std::fs::create_dir_all(out).map_err(|e| named(out, &e))?;
-    if std::fs::read_dir(out).map_err(|e| named(out, &e))?.next().is_some() {
-        return Err(named(out, &"not empty: give a new directory"));
-    }
-    let place = out.canonicalize().map_err(|e| named(out, &e))?;
-    let name = place.file_name().unwrap_or_default().to_string_lossy();
-    let beside = place.with_file_name(format!(".{name}.{}", std::process::id()));
-    let done = fill(&beside, &policy, &registries, &keys).and_then(|()| std::fs::rename(&beside, &place));
-    if let Err(error) = done {
-        // What is left behind has a name that nothing reads.
-        let _ = std::fs::remove_dir_all(&beside);
-        return Err(named(out, &error));
-    }
+    let mut files =
+        vec![("policy.json".into(), policy.as_bytes()), ("registries.d/default.yaml".into(), registries.as_bytes())];
+    files.extend(keys.iter().map(|(name, content)| (name.clone(), content.as_slice())));
+    new_directory(out, &["keys".as_ref(), "registries.d".as_ref()], &files).map_err(Failure::Failed)?;
     print(&format!(
         "{0}/policy.json and {0}/registries.d/default.yaml belong into /etc/containers of every node, {0}/keys/ into {1}\n",
         out.display(),
@@ -118,15 +108,6 @@ fn write(out: &Path, arguments: &PolicyArguments, makers: &Makers) -> Result<(),
         "note: nodes reject every image of another registry, those of the node itself (sandbox, network) included",
     );
     Ok(())
-}
-
-fn fill(folder: &Path, policy: &str, registries: &str, keys: &[(String, Vec<u8>)]) -> std::io::Result<()> {
-    std::fs::create_dir(folder)?;
-    std::fs::create_dir(folder.join("registries.d"))?;
-    std::fs::create_dir(folder.join("keys"))?;
-    std::fs::write(folder.join("policy.json"), policy)?;
-    std::fs::write(folder.join("registries.d/default.yaml"), registries)?;
-    keys.iter().try_for_each(|(name, content)| std::fs::write(folder.join("keys").join(name), content))
 }
 
 #[cfg(test)]

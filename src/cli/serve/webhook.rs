@@ -15,6 +15,7 @@ use crate::admission::{Admission, AdmissionConfig, Enforcement};
 use crate::cli::args::ServeCommand;
 use crate::cluster::denials::Denials;
 use crate::cluster::roots::ClusterRoots;
+use crate::fault::causes;
 use crate::verify::CacheLimits;
 use crate::webhook::{App, Gate, Limits, Routes, Timing, Tls, serve, tls};
 
@@ -125,6 +126,5 @@ pub(in crate::cli) fn unusable(files: &tls::Files, error: &dyn std::error::Error
     if let Some(path) = &files.client_ca {
         let _ = write!(text, ", --client-ca {}", path.display());
     }
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.fold(text, |text, cause| format!("{text}: {cause}"))
+    format!("{text}: {}", causes(error))
 }

@@ -20,6 +20,7 @@ use url::Url;
 use super::content::{self, MAX_FILE, Refusal};
 use super::model::{FileState, KeyFile};
 use super::name::KeyName;
+use crate::fault::causes;
 
 /// How often an address is asked, and how soon again when it failed.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -256,13 +257,7 @@ fn conditions(headers: &HeaderMap) -> HeaderMap {
 }
 
 fn brief(error: &reqwest::Error) -> String {
-    let mut text = String::new();
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = cause {
-        text = if text.is_empty() { error.to_string() } else { format!("{text}: {error}") };
-        cause = error.source();
-    }
-    content::cut(&text, 200)
+    content::cut(&causes(error), 200)
 }
 
 #[cfg(test)]

@@ -8,8 +8,9 @@ use aws_lc_rs::digest;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::watch;
 
-use super::{Chain, Pem, Tls, TlsError, now};
+use super::{Pem, Tls, TlsError, now};
 use crate::cluster::watch::OwnSecrets;
+use crate::fault::causes;
 use crate::telemetry::Metrics;
 
 /// How often the files are looked at. A Secret volume follows a change of the Secret within a minute or so.
@@ -127,10 +128,10 @@ impl Tls {
             Ok(()) if first => {}
             Ok(()) => tracing::info!(%origin, "{} has a new certificate", self.whose),
             Err(error) if self.ready().is_ok() => tracing::error!(
-                error = %Chain(&error), %origin, "{}'s new certificate cannot be used, the one before is kept", self.whose
+                error = %causes(&error), %origin, "{}'s new certificate cannot be used, the one before is kept", self.whose
             ),
             Err(error) => {
-                let missing = format!("{} has no certificate yet: {}", self.whose, Chain(&error));
+                let missing = format!("{} has no certificate yet: {}", self.whose, causes(&error));
                 tracing::warn!(%origin, "{missing}");
                 self.missing.store(Arc::new(missing));
             }
@@ -163,7 +164,7 @@ impl Seen {
     fn of(read: &Result<Pem, TlsError>) -> Self {
         let pem = match read {
             Ok(pem) => pem,
-            Err(error) => return Self::Unreadable(Chain(error).to_string()),
+            Err(error) => return Self::Unreadable(causes(error)),
         };
         let mut context = digest::Context::new(&digest::SHA256);
         for part in [Some(&pem.certificate), Some(&pem.key), pem.client_ca.as_ref()].into_iter().flatten() {

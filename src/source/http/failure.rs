@@ -2,13 +2,12 @@
 
 use std::cell::Cell;
 use std::error::Error;
-use std::fmt::Write;
 
 use rustls::AlertDescription;
 use url::Url;
 
 use super::{Failure, Home};
-use crate::fault::{Fault, FaultKind};
+use crate::fault::{Fault, FaultKind, causes};
 use crate::source::UpstreamKind;
 use crate::source::guard::Refused;
 
@@ -131,12 +130,5 @@ fn any_cause(error: &(dyn Error + 'static), test: &dyn Fn(&(dyn Error + 'static)
 
 /// The causes for the log, without the URL, whose query may be a signature.
 pub(super) fn chain(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let _ = write!(text, ": {cause}");
-        source = cause.source();
-    }
-    text
+    causes(&error.without_url())
 }
