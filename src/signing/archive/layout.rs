@@ -3,6 +3,7 @@
 //! podsec's archives hold one layout per architecture in a folder of that name. Others hold one layout with an index of
 //! architectures per image.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
@@ -18,7 +19,11 @@ use crate::source::registry::BlobContent as _;
 pub(super) const MAX_LAYOUTS: usize = 256;
 /// Bytes of an index, a manifest or a configuration.
 const MAX_DOCUMENT: u64 = 4 << 20;
+/// Bytes of all of them that are read, over all layouts: manifests are kept, and one may be named again and again.
+const MAX_DOCUMENTS: u64 = 256 << 20;
 const MAX_IMAGES: usize = 4096;
+/// Entries followed, over all indexes of all layouts.
+const MAX_ENTRIES: usize = 4 * MAX_IMAGES;
 const MAX_LAYERS: usize = 1024;
 /// Indexes in indexes.
 const MAX_DEPTH: usize = 3;
@@ -166,13 +171,43 @@ struct Search<'a> {
     archive: &'a Archive,
     layout: &'a str,
     wanted: &'a Architecture,
+    effort: &'a Effort,
+}
+
+/// What was spent on an archive so far. A few bytes of indexes can lead to the same documents millions of times.
+#[derive(Default)]
+struct Effort {
+    bytes: Cell<u64>,
+    entries: Cell<usize>,
+}
+
+impl Effort {
+    fn read(&self, bytes: u64) -> Result<(), ArchiveError> {
+        self.bytes.set(self.bytes.get().saturating_add(bytes));
+        if self.bytes.get() > MAX_DOCUMENTS {
+            return Err(ArchiveError::Unusable(format!(
+                "its indexes, manifests and configurations have more than {} MiB together",
+                MAX_DOCUMENTS >> 20
+            )));
+        }
+        Ok(())
+    }
+
+    fn entry(&self) -> Result<(), ArchiveError> {
+        self.entries.set(self.entries.get().saturating_add(1));
+        if self.entries.get() > MAX_ENTRIES {
+            return Err(ArchiveError::Unusable(format!("its indexes have more than {MAX_ENTRIES} entries together")));
+        }
+        Ok(())
+    }
 }
 
 /// The images for one architecture, by name. The second value tells what was left out, a line each.
 pub fn images(archive: &Archive, wanted: &Architecture) -> Result<(Vec<ImageInArchive>, Vec<String>), ArchiveError> {
     let (mut found, mut notes) = (BTreeMap::new(), Vec::new());
+    let effort = Effort::default();
     for layout in chosen_layouts(archive, wanted)? {
-        let search = Search { archive, layout: &layout, wanted };
+        let search = Search { archive, layout: &layout, wanted, effort: &effort };
         let index: Index = search.document(&format!("{layout}index.json"))?;
         if index.manifests.len() > MAX_IMAGES {
             return Err(ArchiveError::Unusable(format!("{layout}index.json names more than {MAX_IMAGES} images")));
@@ -231,19 +266,22 @@ fn chosen_layouts(archive: &Archive, wanted: &Architecture) -> Result<Vec<String
 
 impl Search<'_> {
     fn document<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<T, ArchiveError> {
+        let bytes = self.bytes(path)?;
+        serde_json::from_slice(&bytes).map_err(|error| ArchiveError::Unusable(format!("{path} is malformed: {error}")))
+    }
+
+    fn bytes(&self, path: &str) -> Result<Bytes, ArchiveError> {
         let bytes = self.archive.small(path, MAX_DOCUMENT)?;
         let bytes = bytes.ok_or_else(|| ArchiveError::Unusable(format!("{path} is not in it")))?;
-        serde_json::from_slice(&bytes).map_err(|error| ArchiveError::Unusable(format!("{path} is malformed: {error}")))
+        self.effort.read(bytes.len() as u64)?;
+        Ok(bytes)
     }
 
     /// Content that has the stated digest and size.
     fn content(&self, digest: &str, size: u64) -> Result<(Digest, Bytes), ArchiveError> {
         let digest = sha256(digest)?;
         let path = blob_path(self.layout, &digest);
-        let bytes = self
-            .archive
-            .small(&path, MAX_DOCUMENT)?
-            .ok_or_else(|| ArchiveError::Unusable(format!("{path} is not in it")))?;
+        let bytes = self.bytes(&path)?;
         if bytes.len() as u64 != size || !digest.matches(&bytes) {
             return Err(ArchiveError::Unusable(format!("{path} is not what it should be: another digest or size")));
         }
@@ -252,6 +290,7 @@ impl Search<'_> {
 
     /// What an entry leads to for the architecture; `None` if it is for others.
     fn image(&self, name: &str, entry: &Entry, depth: usize) -> Result<Option<ImageInArchive>, ArchiveError> {
+        self.effort.entry()?;
         if depth > MAX_DEPTH {
             return Err(ArchiveError::Unusable(format!("{name}: too many indexes in indexes")));
         }
@@ -300,17 +339,17 @@ impl Search<'_> {
         let malformed = |error| ArchiveError::Unusable(format!("{name}: its index is malformed: {error}"));
         let index: Index = serde_json::from_slice(&bytes).map_err(malformed)?;
         let fits = |entry: &&Entry| entry.platform.as_ref().is_none_or(|platform| platform.fits(self.wanted));
-        let mut found = Vec::new();
+        let mut found = None;
         for entry in index.manifests.iter().filter(fits) {
-            found.extend(self.image(name, entry, depth + 1)?);
+            let Some(image) = self.image(name, entry, depth + 1)? else { continue };
+            if found.replace(image).is_some() {
+                return Err(ArchiveError::Unusable(format!(
+                    "{name}: several manifests are for {}; name the variant, such as --arch arm/v7",
+                    self.wanted
+                )));
+            }
         }
-        if found.len() > 1 {
-            return Err(ArchiveError::Unusable(format!(
-                "{name}: several manifests are for {}; name the variant, such as --arch arm/v7",
-                self.wanted
-            )));
-        }
-        Ok(found.pop())
+        Ok(found)
     }
 }
 

@@ -184,6 +184,50 @@ fn bombs_do_not_go_off() {
     assert!(open(&long.end()).expect_err("long").to_string().contains("a name that is too long"));
 }
 
+/// An index of `count` times this content.
+fn index_of(count: usize, media_type: &str, content: &str) -> String {
+    let entry = json!({"mediaType": format!("application/vnd.oci.image.{media_type}.v1+json"), "size": content.len(),
+        "digest": Digest::sha256(content.as_bytes()).as_str()});
+    let named = |n| {
+        let mut entry = entry.clone();
+        entry["annotations"] = json!({"org.opencontainers.image.ref.name": format!("x:{n}")});
+        entry
+    };
+    json!({"manifests": (0..count).map(named).collect::<Vec<_>>()}).to_string()
+}
+
+#[test]
+fn a_few_bytes_of_indexes_cannot_ask_for_endless_work_or_memory() {
+    let top = |index: &str, contents: &[&str], arch: &str| {
+        let tar = Tar::default().file("index.json", index.as_bytes()).file("oci-layout", b"{}");
+        let blob = |tar: Tar, content: &&str| {
+            tar.file(&format!("blobs/sha256/{}", Digest::sha256(content.as_bytes()).hex()), content.as_bytes())
+        };
+        names(&contents.iter().fold(tar, blob).end(), arch)
+    };
+    let config = json!({"architecture": "amd64", "os": "linux"}).to_string();
+    let manifest = |padding: usize| {
+        let config = json!({"digest": Digest::sha256(config.as_bytes()).as_str(), "size": config.len()});
+        json!({"config": config, "layers": [], "padding": "x".repeat(padding)}).to_string()
+    };
+    let (small, large) = (manifest(0), manifest(4_000_000));
+    // Each name would keep the same four megabytes once more.
+    assert_eq!(top(&index_of(60, "manifest", &large), &[&large, &config], "amd64").expect("few").len(), 60);
+    let error = top(&index_of(70, "manifest", &large), &[&large, &config], "amd64").expect_err("many");
+    assert!(error.contains("more than 256 MiB together"), "{error}");
+    // An index that is itself one image's.
+    let wide = index_of(10_000, "manifest", &large);
+    let error = top(&index_of(1, "index", &wide), &[&wide, &large, &config], "amd64").expect_err("several");
+    assert!(error.contains("several manifests are for amd64"), "{error}");
+    // Indexes of indexes of indexes, all of them for another architecture.
+    let leaf = index_of(300, "manifest", &small);
+    let middle = index_of(300, "index", &leaf);
+    let upper = index_of(300, "index", &middle);
+    let error =
+        top(&index_of(1, "index", &upper), &[&upper, &middle, &leaf, &small, &config], "arm64").expect_err("deep");
+    assert!(error.contains("more than 16384 entries together"), "{error}");
+}
+
 #[test]
 fn damage_is_said() {
     let good = layout(Tar::default(), "", "amd64", "x:1").end();
