@@ -269,10 +269,22 @@ fn read_signers(fields: Fields<'_>, report: &mut Report) -> Vec<String> {
     signers
 }
 
-/// The value is not repeated in messages: it may hold a password.
 fn read_lookaside<'a>(fields: Fields<'a>, report: &mut Report) -> Option<&'a str> {
     let text = fields.filled("lookaside", MAX_URL, report)?;
-    let message = if !text.starts_with("http://") && !text.starts_with("https://") {
+    match check_lookaside(text) {
+        Ok(()) => Some(text),
+        Err(message) => {
+            report.refuse("lookaside", message);
+            None
+        }
+    }
+}
+
+/// Whether a policy takes this as its signature store. The error does not repeat it: it may hold a password.
+pub fn check_lookaside(text: &str) -> Result<(), &'static str> {
+    let message = if text.len() > MAX_URL {
+        "must have at most 2048 bytes"
+    } else if !text.starts_with("http://") && !text.starts_with("https://") {
         "must be an http or https URL (other stores can only be given in the administrator's registries.d)"
     } else if text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
         "must not hold blanks, control characters or backslashes"
@@ -283,11 +295,10 @@ fn read_lookaside<'a>(fields: Fields<'a>, report: &mut Report) -> Option<&'a str
                 "must not hold a user name or password"
             }
             Ok(url) if url.query().is_some() || url.fragment().is_some() => "must not hold a query or fragment",
-            Ok(_) => return Some(text),
+            Ok(_) => return Ok(()),
         }
     };
-    report.refuse("lookaside", message);
-    None
+    Err(message)
 }
 
 /// RFC 1123 label: namespaces.

@@ -24,6 +24,7 @@ pub use crd::{
     CrdError, GROUP, Kind, PolicyKind, RECORD_GROUP, SCHEMA_VERSION, SCHEMA_VERSION_ANNOTATION, VERSION, crds,
     crds_yaml,
 };
+pub use entry::check_lookaside;
 pub use policy::{
     ActionSpec, ClusterRegistrySecurityPolicy, ClusterRegistrySecurityPolicySpec, IdentityType, NotaryTrustSpec,
     RegistryEntry, RegistrySecurityPolicy, RegistrySecurityPolicySpec, SignedIdentitySpec,

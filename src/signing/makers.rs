@@ -105,6 +105,9 @@ impl Makers {
 
     fn file_in_the_way(&self, name: &str) -> Option<String> {
         let path = self.key_file(&format!("{name}.pgp"));
+        if self.half_added(name).is_some() {
+            return None;
+        }
         std::fs::symlink_metadata(&path).is_ok().then(|| {
             format!("{} is there already, and no image maker's: take it away or choose another name", path.display())
         })
@@ -159,11 +162,37 @@ impl Makers {
         self.save()
     }
 
-    /// Adds a maker and publishes its key file, which must not be there yet. Either both are done or neither.
+    /// The one of that name whose key file is published with nothing but its key, and who is not recorded: [`Makers::add`]
+    /// was broken off.
+    pub fn half_added(&self, name: &str) -> Option<&Maker> {
+        let maker = self.begun.iter().find(|maker| maker.name == name && !maker.keys.is_empty())?;
+        let held = self.certificates(maker, SystemTime::now()).ok()?;
+        let own = check_own(maker, &self.key_file(&maker.key_file)).is_ok();
+        (own && !held.is_empty()).then_some(maker)
+    }
+
+    /// Adds a maker and publishes its key file, which must not be there yet. Either both are done or neither; broken off in
+    /// between, it can be done again with the same key.
     pub fn add(&mut self, maker: Maker, key_file: &[u8]) -> Result<(), String> {
         let path = self.key_file(&maker.key_file);
-        files::publish_new(&path, key_file)?;
         let before = (self.list.clone(), self.begun.clone());
+        let half = self.half_added(&maker.name).is_some_and(|half| {
+            half.keys.iter().map(|key| &key.fingerprint).eq(maker.keys.iter().map(|key| &key.fingerprint))
+        });
+        // Whose key it is, before it counts.
+        self.begun.retain(|other| other.name != maker.name);
+        self.begun.push(maker.clone());
+        let published = self.save().and_then(|()| {
+            if half { files::publish_over(&path, key_file) } else { files::publish_new(&path, key_file) }
+        });
+        if let Err(why) = published {
+            self.begun = before.1;
+            return Err(self
+                .save()
+                .err()
+                .filter(|more| *more != why)
+                .map_or(why.clone(), |more| format!("{why}; {more}")));
+        }
         self.begun.retain(|other| other.name != maker.name);
         self.list.push(maker);
         self.list.sort_by(|a, b| a.name.cmp(&b.name));
@@ -171,6 +200,7 @@ impl Makers {
             (self.list, self.begun) = before;
             // Nobody was told of it yet.
             let _ = std::fs::remove_file(&path);
+            let _ = self.save();
         })
     }
 

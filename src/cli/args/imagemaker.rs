@@ -397,9 +397,17 @@ mod tests {
         for text in ["http://sigstore.local:81/sigstore/", "https://store.example.com"] {
             assert_eq!(store_url(text), Ok(text.to_owned()));
         }
-        for text in
-            ["", "sigstore.local", "file:///var/sigstore", "http://u:p@store/x", "http://store/x?y", "http://store/#a"]
-        {
+        for text in [
+            "",
+            "sigstore.local",
+            "file:///var/sigstore",
+            "http://u:p@store/x",
+            "http://store/x?y",
+            "http://store/#a",
+            "http://store/a b",
+            "http://store\\a",
+            "HTTP://store",
+        ] {
             assert!(store_url(text).is_err(), "{text}");
         }
     }

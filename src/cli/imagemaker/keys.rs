@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use super::home::gnupg_of;
 use super::prompt::Terminal;
-use super::{Failure, check_home, gnupg_of, of_key, usable_home};
+use super::{Failure, check_home, of_key, usable_home};
 use crate::cli::args::imagemaker::{PasswdArguments, RevocationReason, RevokeArguments};
 use crate::cli::output::{complain, print};
 use crate::signature::openpgp::KeyInfo;
@@ -28,7 +29,7 @@ fn active(maker: &Maker) -> Result<MakerKey, Failure> {
 pub(super) fn passwd(arguments: &PasswdArguments) -> Result<ExitCode, Failure> {
     let makers = Makers::read(&arguments.host.dir)?;
     let maker = makers.get(&arguments.name)?;
-    let (gnupg, key) = (gnupg_of(maker), active(maker)?.fingerprint);
+    let (gnupg, key) = (gnupg_of(maker)?, active(maker)?.fingerprint);
     usable_home(maker, &gnupg)?;
     if arguments.passphrase.passphrase_agent {
         gnupg.change_passphrase_by_agent(&key)?;
@@ -86,7 +87,7 @@ pub(super) fn revoke(arguments: &RevokeArguments) -> Result<ExitCode, Failure> {
     let mut maker = makers.get(&arguments.name)?.clone();
     let held = makers.certificates(&maker, SystemTime::now()).unwrap_or_default();
     let fingerprint = which(&maker, &held, arguments.fingerprint.as_deref())?;
-    let gnupg = gnupg_of(&maker);
+    let gnupg = gnupg_of(&maker)?;
     let lost = format!(
         "if it is lost: podseal imagemaker remove {} --force takes all keys of the maker out of the key directory",
         maker.name

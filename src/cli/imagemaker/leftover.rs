@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::choice::PlannedKey;
+use super::home::deletion;
 use crate::signing::gnupg::{Algorithm, Gnupg, Passphrase, Secret, SecretKey};
 use crate::signing::makers::{Maker, Makers};
 
@@ -31,8 +32,8 @@ pub(super) fn secret_keys(gnupg: &Gnupg) -> Vec<SecretKey> {
     gnupg.secret_keys().unwrap_or_default()
 }
 
-/// Those of these keys of its home that say that they are this maker's and are neither recorded nor in a key file, the
-/// oldest first.
+/// Those of these keys of its home that say that they are this maker's and are neither recorded nor in a key file, but for
+/// one whose maker is only half added; the oldest first.
 pub(super) fn unrecorded(makers: &Makers, maker: &Maker, keys: &[SecretKey]) -> Vec<SecretKey> {
     let unknown = |key: &SecretKey| {
         key.is_usable() && key.has_secret && !key.is_on_card() && makers.holder(&key.fingerprint).is_none()
@@ -40,7 +41,12 @@ pub(super) fn unrecorded(makers: &Makers, maker: &Maker, keys: &[SecretKey]) -> 
     let mut left: Vec<_> = keys.iter().filter(|key| unknown(key) && is_of(key, maker)).cloned().collect();
     if !left.is_empty() {
         let published = makers.published_fingerprints();
-        left.retain(|key| !published.contains(&key.fingerprint));
+        let half = |key: &SecretKey| {
+            makers
+                .half_added(&maker.name)
+                .is_some_and(|half| half.keys.iter().any(|own| own.fingerprint == key.fingerprint))
+        };
+        left.retain(|key| !published.contains(&key.fingerprint) || half(key));
     }
     left.sort_by_key(|key| key.created);
     left
@@ -90,12 +96,6 @@ pub(super) fn note(maker: &Maker, fingerprint: &str, gnupg: &Gnupg) -> String {
          the same command again goes on with it; to delete it: {}",
         gnupg.place(),
         maker.name,
-        deletion(gnupg, fingerprint)
+        deletion(gnupg.home.as_deref(), fingerprint)
     )
-}
-
-/// The command that deletes a key for good.
-pub(super) fn deletion(gnupg: &Gnupg, fingerprint: &str) -> String {
-    let home = gnupg.home.as_ref().map(|home| format!("--homedir {} ", home.display())).unwrap_or_default();
-    format!("gpg {home}--delete-secret-and-public-key {fingerprint}")
 }

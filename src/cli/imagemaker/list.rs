@@ -6,7 +6,8 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use super::{Failure, gnupg_of, leftover};
+use super::home::gnupg_of;
+use super::{Failure, leftover};
 use crate::cli::args::Format;
 use crate::cli::args::imagemaker::ListArguments;
 use crate::cli::output::{columns, complain, print};
@@ -35,8 +36,17 @@ pub(super) fn run(arguments: &ListArguments) -> Result<ExitCode, Failure> {
         all.push((maker, rows, problem));
     }
     let mut homes = BTreeMap::new();
-    for maker in makers.list().iter().chain(makers.begun()) {
-        let gnupg = gnupg_of(maker);
+    for half in makers.begun().iter().filter_map(|maker| makers.half_added(&maker.name)) {
+        complain(&format!(
+            "note: {0} is published, and the making of {1} was broken off: its key counts; the same command again \
+             finishes it, without {0} it counts no more",
+            makers.key_file(&half.key_file).display(),
+            half.name
+        ));
+    }
+    for maker in makers.list().iter().chain(makers.begun()).filter(|maker| makers.half_added(&maker.name).is_none()) {
+        // Nothing is refused because of leftovers.
+        let Ok(gnupg) = gnupg_of(maker) else { continue };
         let keys = homes.entry(gnupg.home.clone()).or_insert_with(|| leftover::secret_keys(&gnupg));
         for key in leftover::unrecorded(&makers, maker, keys) {
             complain(&leftover::note(maker, &key.fingerprint, &gnupg));

@@ -10,6 +10,7 @@
 mod choice;
 mod create;
 mod entries;
+mod home;
 mod hosts;
 mod keys;
 mod leftover;
@@ -84,11 +85,6 @@ pub(super) fn run(command: &ImagemakerCommand, verbose: u8) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// gpg with the home that keeps a maker's keys.
-fn gnupg_of(maker: &Maker) -> Gnupg {
-    Gnupg::new(maker.gnupg_home.clone())
 }
 
 /// The home must be there: gpg would make an empty one.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use super::{Failure, entries, gnupg_of, leftover, withdraw};
+use super::{Failure, entries, home, withdraw};
 use crate::cli::args::imagemaker::RemoveArguments;
 use crate::cli::output::print;
 use crate::signing::makers::{Maker, Makers, State};
@@ -60,10 +60,9 @@ fn said(makers: &Makers, maker: &Maker, kept: bool) -> String {
              then no image of {path} that it signed is admitted while a policy asks for its key; Pods that run go on\n"
         )
     };
-    let gnupg = gnupg_of(maker);
     for key in &maker.keys {
-        let delete = leftover::deletion(&gnupg, &key.fingerprint);
-        let _ = writeln!(text, "its secret key stays in {}; to delete it for good: {delete}", gnupg.place());
+        let delete = home::deletion(maker.gnupg_home.as_deref(), &key.fingerprint);
+        let _ = writeln!(text, "its secret key stays in {}; to delete it for good: {delete}", home::place(maker));
     }
     text
 }

@@ -5,9 +5,10 @@ use std::time::SystemTime;
 
 use super::choice::PlannedKey;
 use super::create::home;
+use super::home::{gnupg_of, place};
 use super::keys::{assemble, published};
 use super::obtain::{Obtained, examine, obtain};
-use super::{Failure, choice, file_passphrase, given, gnupg_of, leftover, of_key, usable_home};
+use super::{Failure, choice, file_passphrase, given, leftover, of_key, usable_home};
 use crate::cli::args::imagemaker::{PassphraseArguments, RotateArguments};
 use crate::cli::output::{complain, print};
 use crate::signing::gnupg::{Gnupg, GnupgError, Passphrase};
@@ -60,18 +61,18 @@ fn new_home(arguments: &RotateArguments, maker: &Maker) -> Result<Option<std::pa
     let gone = maker.gnupg_home.as_ref().is_some_and(|home| !home.is_dir());
     if gone && arguments.key.gnupg_home.is_none() {
         // The environment's home is somebody's, and nobody said that it is the maker's.
-        usable_home(maker, &gnupg_of(maker))?;
+        usable_home(maker, &gnupg_of(maker)?)?;
     }
-    let new = match home(arguments.key.gnupg_home.as_deref(), &arguments.host.dir)? {
-        Some(home) => Some(home),
-        None => maker.gnupg_home.clone(),
+    let Some(new) = home(arguments.key.gnupg_home.as_deref(), &arguments.host.dir)? else {
+        return Ok(gnupg_of(maker)?.home);
     };
+    let new = Some(new);
     let moved = |key: &MakerKey| gone && Gnupg::new(new.clone()).secret_key(&key.fingerprint).is_ok();
     if new != maker.gnupg_home && maker.active().is_some_and(|key| !moved(key)) {
         return Err(Failure::Usage(format!(
             "the keys of {} are in {}: both keys must be in one home while they overlap",
             maker.name,
-            gnupg_of(maker).place()
+            place(maker)
         )));
     }
     Ok(new)

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::record::Maker;
+use crate::api::check_lookaside;
 use crate::cluster::objects::is_subdomain;
 use crate::domain::printable::printable;
 use crate::domain::scope::{HostPattern, Scope};
@@ -24,14 +25,10 @@ pub fn maker_path(text: &str) -> Result<String, String> {
 
 /// An address that policies and registries.d both take.
 pub fn store_url(text: &str) -> Result<String, String> {
-    let url = url::Url::parse(text).map_err(|error| error.to_string())?;
-    let plain =
-        url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
-    let printable = !text.contains(char::is_control);
-    if matches!(url.scheme(), "http" | "https") && url.host().is_some() && plain && printable {
-        return Ok(text.to_owned());
+    match check_lookaside(text) {
+        Ok(()) => Ok(text.to_owned()),
+        Err(why) => Err(format!("expected http://HOST[:PORT]/PATH or https://…: it {why}")),
     }
-    Err("expected http://HOST[:PORT]/PATH or https://…, without user name and ?".to_owned())
 }
 
 /// A part of a User ID.

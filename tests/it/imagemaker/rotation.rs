@@ -18,6 +18,7 @@ crate::tests! {
     a_key_left_behind_of_another_kind_is_named_and_not_taken,
     a_creation_that_is_killed_is_listed_and_finished_by_the_next_one,
     a_creation_that_is_killed_and_done_otherwise_names_the_key,
+    a_creation_that_is_killed_after_its_key_file_is_listed_and_finished_by_the_next_one,
     old_keys_with_a_passphrase_each_are_shortened,
     a_retiring_key_whose_secret_part_was_taken_away_holds_nothing_up,
 }
@@ -182,6 +183,35 @@ fn a_creation_that_is_killed_and_done_otherwise_names_the_key() {
     assert_eq!(host.run(&["list"]).succeeded().stderr, "");
     host.run(&[&["create", "a@localhost"], &flags[..]].concat()).succeeded();
     assert_ne!(host.key("a").fingerprint, key);
+}
+
+fn a_creation_that_is_killed_after_its_key_file_is_listed_and_finished_by_the_next_one() {
+    let host = Host::new();
+    host.create(&["a@localhost"]).succeeded();
+    host.create(&["b@localhost/b"]).succeeded();
+    let key = host.key("a");
+    // A kill hits the few milliseconds between key file and registry too seldom: this is the state in between.
+    let registry = host.dir.join("imagemakers.json");
+    let mut recorded: serde_json::Value = serde_json::from_slice(&std::fs::read(&registry).unwrap()).unwrap();
+    let begun = recorded["makers"].as_array_mut().unwrap().remove(0);
+    recorded["begun"] = serde_json::json!([begun]);
+    std::fs::write(&registry, recorded.to_string()).unwrap();
+    let listed = host.run(&["list"]).succeeded();
+    assert!(listed.stderr.contains("keys/a.pgp is published, and the making of a was broken off"), "{listed}");
+    assert!(!listed.stderr.contains("--delete-secret"), "{listed}");
+    // What is somebody else's is in the way as ever, and so is an empty file.
+    let own = std::fs::read(host.key_file("a")).unwrap();
+    for other in [std::fs::read(host.key_file("b")).unwrap(), Vec::new()] {
+        std::fs::write(host.key_file("a"), &other).unwrap();
+        let ran = host.create(&["a@localhost"]).failed();
+        assert!(ran.stderr.contains("keys/a.pgp is there already, and no image maker's"), "{ran}");
+        assert_eq!(std::fs::read(host.key_file("a")).unwrap(), other);
+    }
+    std::fs::write(host.key_file("a"), own).unwrap();
+    let ran = host.create(&["a@localhost"]).succeeded();
+    assert!(ran.stderr.contains(&format!("broken off after key {} was made", key.fingerprint)), "{ran}");
+    assert_eq!((host.key("a").fingerprint, host.secret_keys()), (key.fingerprint, 2));
+    assert_eq!(host.run(&["list"]).succeeded().stderr, "");
 }
 
 fn old_keys_with_a_passphrase_each_are_shortened() {
