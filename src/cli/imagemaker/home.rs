@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn what_is_printed_to_be_pasted_is_one_word() {
         let command = |home: &str| deletion(Some(Path::new(home)), "ABC");
-        assert_eq!(command("/root/.gnupg"), "gpg --homedir /root/.gnupg --delete-secret-and-public-key ABC");
+        assert_eq!(command("/var/lib/gnupg"), "gpg --homedir /var/lib/gnupg --delete-secret-and-public-key ABC");
         assert_eq!(command("/my home"), "gpg --homedir '/my home' --delete-secret-and-public-key ABC");
         assert_eq!(command("/x; rm 'y'"), r"gpg --homedir '/x; rm '\''y'\''' --delete-secret-and-public-key ABC");
         assert_eq!(deletion(None, "ABC"), "gpg --delete-secret-and-public-key ABC");

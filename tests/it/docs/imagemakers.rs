@@ -65,12 +65,10 @@ fn every_flag_of_imagemaker_is_documented_with_its_default() {
 fn sources() -> String {
     let mut text = String::new();
     let folders = ["src/cli/imagemaker", "src/cli/args", "src/signing", "src/signing/gnupg", "src/signing/makers"];
-    for folder in folders {
-        for entry in std::fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path()) {
-            if entry.extension().is_some_and(|extension| extension == "rs") {
-                text.push_str(&std::fs::read_to_string(entry).unwrap());
-            }
-        }
+    let files = folders.iter().flat_map(|folder| std::fs::read_dir(root().join(folder)).unwrap());
+    let files = files.map(|entry| entry.unwrap().path()).chain([root().join("src/cli/output.rs")]);
+    for file in files.filter(|file| file.extension().is_some_and(|extension| extension == "rs")) {
+        text.push_str(&std::fs::read_to_string(file).unwrap());
     }
     let mut joined = String::new();
     for line in text.lines() {
