@@ -41,6 +41,9 @@ pub use self::walk::{Seen, Walk};
 use crate::domain::digest::Digest;
 use crate::telemetry::seldom;
 
+/// How names of files with chosen names begin.
+const NAME_FILE: &str = ".name-";
+
 /// How much one digest may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DirLimits {
@@ -261,7 +264,7 @@ fn failed(what: String, source: io::Error) -> DiskError {
 }
 
 fn name_file(content: &Digest) -> String {
-    format!(".name-{}", content.hex())
+    format!("{NAME_FILE}{}", content.hex())
 }
 
 /// The name that was chosen for this content; none if what should hold it is no file that can be read.
