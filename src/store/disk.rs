@@ -17,6 +17,9 @@
 //! Names: the file with a chosen name is on the disk before the signature it is for, and counts for the content it was
 //! chosen for alone. So a crash in between leaves a name without a signature, which is none, and a signature that
 //! somebody overwrites loses its name.
+//!
+//! Rights: folders are for everybody to read, and for the group of the folder around them to write if that one is; so
+//! several signers can share one tree, and none is opened further than the one above it.
 
 mod append;
 pub(crate) mod files;
@@ -89,6 +92,16 @@ pub enum DiskError {
     /// The file system is full, or the quota used up.
     #[error("no space left for signatures")]
     Full,
+    /// The file system's rights.
+    #[error("{what}: {source}; {right}")]
+    NotAllowed {
+        /// What was tried on what.
+        what: String,
+        /// Why it failed.
+        source: io::Error,
+        /// Which right is missing, and how it is given.
+        right: String,
+    },
     /// The file system.
     #[error("{what}: {source}")]
     Io {

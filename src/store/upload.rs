@@ -242,7 +242,7 @@ fn on_disk(error: &DiskError) -> Refused {
             tracing::error!("a signature cannot be stored: {error}");
             (StatusCode::INSUFFICIENT_STORAGE, "UNAVAILABLE")
         }
-        DiskError::Io { .. } => {
+        DiskError::NotAllowed { .. } | DiskError::Io { .. } => {
             // Paths and causes are for the log.
             tracing::error!("a signature cannot be stored: {error}");
             let message = "the signature cannot be stored; the store's log says why";

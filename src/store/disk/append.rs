@@ -65,7 +65,12 @@ impl SignatureDir {
         if stored.is_err() {
             way.take_back(&self.0.root);
         }
-        stored
+        stored.map_err(|error| match error {
+            DiskError::Io { what, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+                DiskError::NotAllowed { right: self.missing_right(place), what, source }
+            }
+            error => error,
+        })
     }
 
     fn append_on(
@@ -98,6 +103,26 @@ impl SignatureDir {
             files::sync(folder).map_err(on_folder)?;
         }
         Ok(stored)
+    }
+
+    /// What somebody who may has to do for whoever may not write here: the innermost folder that there is says why.
+    fn missing_right(&self, place: &Place) -> String {
+        let root = &self.0.path;
+        let mut folder = root.clone();
+        for name in place.folders() {
+            let inner = folder.join(name);
+            if !inner.is_dir() {
+                break;
+            }
+            folder = inner;
+        }
+        format!(
+            "whoever signs writes to {folder} ({rights}), and this user may not: as root, chgrp -R GROUP {root} && find {root} \
+             -type d -exec chmod 2775 {{}} +, with a group of all who sign",
+            folder = folder.display(),
+            rights = files::rights_of(&folder),
+            root = root.display(),
+        )
     }
 
     /// The signature that has these bytes, or else another form of it.

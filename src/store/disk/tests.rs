@@ -543,3 +543,26 @@ fn sweeping_names_harms_no_writer() {
         });
     });
 }
+
+#[test]
+fn folders_are_shared_as_far_as_the_one_around_them_is() {
+    use std::os::unix::fs::PermissionsExt as _;
+    for (around, wanted) in [(0o755, 0o755), (0o775, 0o775), (0o2775, 0o2775), (0o3775, 0o3775), (0o1757, 0o755)] {
+        let s = scene();
+        fs::set_permissions(s.dir.path(), fs::Permissions::from_mode(around)).unwrap();
+        s.dir.append(&place(), b"one", Some(&name("a"))).unwrap();
+        for made in [s.dir.path().join("team"), s.file(&place(), "")] {
+            assert_eq!(mode(&made), wanted, "{around:o} {}", made.display());
+        }
+        for file in s.names_in(&place()) {
+            assert_eq!(mode(&s.file(&place(), &file)), 0o644);
+        }
+    }
+    // What is shared with one group is not handed to another.
+    let s = scene();
+    if std::os::unix::fs::chown(s.dir.path(), None, Some(54_321)).is_ok() {
+        fs::set_permissions(s.dir.path(), fs::Permissions::from_mode(0o775)).unwrap();
+        s.dir.append(&place(), b"one", None).unwrap();
+        assert_eq!(mode(&s.dir.path().join("team")), 0o755);
+    }
+}
