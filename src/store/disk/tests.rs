@@ -482,11 +482,11 @@ fn a_number_that_others_took_meanwhile_leaves_no_name() {
     s.dir.append(&place(), b"one", None).unwrap();
     // Asked under the lock, after the numbers were looked at: as skopeo would, it takes the last one.
     let taken = s.file(&place(), "signature-2");
-    let taker = |_: &[Kept]| {
+    let skopeo = |_: &[Kept]| {
         fs::write(&taken, "theirs").unwrap();
         None
     };
-    let rules = Rules { same: &|_| false, objection: &taker };
+    let rules = Rules { same: &|_| false, objection: &skopeo };
     let choice = Choice { name: Some(&name("b")), number: Some(2) };
     assert!(matches!(s.dir.append_unless(&place(), b"two", choice, &rules), Err(DiskError::NotNext { next: 3 })));
     assert_eq!(s.names_in(&place()), ["signature-1", "signature-2"].map(str::to_owned).into());
