@@ -64,7 +64,8 @@ fn every_flag_of_imagemaker_is_documented_with_its_default() {
 /// The sources that have messages on image makers, with their line breaks inside of texts taken out.
 fn sources() -> String {
     let mut text = String::new();
-    let folders = ["src/cli/imagemaker", "src/cli/args", "src/signing", "src/signing/gnupg", "src/signing/makers"];
+    let folders =
+        ["src/cli", "src/cli/imagemaker", "src/cli/args", "src/signing", "src/signing/gnupg", "src/signing/makers"];
     for folder in folders {
         for entry in std::fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path()) {
             if entry.extension().is_some_and(|extension| extension == "rs") {
