@@ -17,6 +17,9 @@
 //! Names: the file with a chosen name is on the disk before the signature it is for, and counts for the content it was
 //! chosen for alone. So a crash in between leaves a name without a signature, which is none, and a signature that
 //! somebody overwrites loses its name.
+//!
+//! Rights: folders are for everybody to read, and for the group of the folder around them to write if that one is; so
+//! several signers can share one tree, and none is opened further than the one above it.
 
 mod append;
 pub(crate) mod files;
@@ -40,6 +43,9 @@ pub use self::place::{Name, NameError, Place, PlaceError, signature_number};
 pub use self::walk::{Seen, Walk};
 use crate::domain::digest::Digest;
 use crate::telemetry::seldom;
+
+/// How names of files with chosen names begin.
+const NAME_FILE: &str = ".name-";
 
 /// How much one digest may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +92,16 @@ pub enum DiskError {
     /// The file system is full, or the quota used up.
     #[error("no space left for signatures")]
     Full,
+    /// The file system's rights.
+    #[error("{what}: {source}; {right}")]
+    NotAllowed {
+        /// What was tried on what.
+        what: String,
+        /// Why it failed.
+        source: io::Error,
+        /// Which right is missing, and how it is given.
+        right: String,
+    },
     /// The file system.
     #[error("{what}: {source}")]
     Io {
@@ -261,7 +277,7 @@ fn failed(what: String, source: io::Error) -> DiskError {
 }
 
 fn name_file(content: &Digest) -> String {
-    format!(".name-{}", content.hex())
+    format!("{NAME_FILE}{}", content.hex())
 }
 
 /// The name that was chosen for this content; none if what should hold it is no file that can be read.

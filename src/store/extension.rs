@@ -41,7 +41,7 @@ impl Document {
 }
 
 impl List {
-    pub(super) fn of(place: &Place, kept: &[Kept]) -> Self {
+    pub(super) fn of(place: &Place, kept: &[&Kept]) -> Self {
         Self { signatures: kept.iter().map(|kept| Document::of(place, kept)).collect() }
     }
 }
@@ -94,7 +94,7 @@ mod tests {
         let upload = Upload::read(&place(), document(2, &name, "atomic", "YWJj\r\nZA==").as_bytes()).unwrap();
         assert_eq!(upload.content, b"abcd");
         let kept = Kept { number: 1, name: upload.name.unwrap(), content: upload.content };
-        let list = serde_json::to_value(List::of(&place(), &[kept])).unwrap();
+        let list = serde_json::to_value(List::of(&place(), &[&kept])).unwrap();
         let wanted = serde_json::json!({"schemaVersion": 2, "name": name, "type": "atomic", "content": "YWJjZA=="});
         assert_eq!(list["signatures"][0], wanted);
         assert_eq!(Upload::read(&place(), document(2, "", "atomic", "YQ==").as_bytes()).unwrap().name, None);

@@ -248,11 +248,98 @@ mod tests {
                 assert!(before.is_empty() || keys.files.is_empty(), "{name}: {canary}");
             }
         }
+        // Behind a binary key, and in text that is no UTF-8.
+        let binary = cert.to_vec().unwrap();
+        for (name, content) in [
+            ("a.pgp", [&*binary, b"\npassword: hunter2\n"].concat()),
+            ("a.pgp", [&*binary, b"hunter2"].concat()),
+            ("a.pub", [&*pem, b"password: hunter2 \xE9\n"].concat()),
+            ("a.pub", [&*pem, b"password: hunter2 \0\n"].concat()),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join(name), content).unwrap();
+            assert_eq!(served(&folder), Vec::<String>::new());
+        }
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("notes.pub"), "the cellar is left of the stairs\n").unwrap();
         let with_remark = [b"# maker of web, since 2031\n", public.as_slice()].concat();
         std::fs::write(folder.path().join("remark.asc"), with_remark).unwrap();
         assert_eq!(served(&folder), ["remark.asc"]);
+    }
+
+    /// What openssl and gpg write for a certificate, a key of another kind, an RSA key in its own form, and two keys.
+    fn blocks_that_are_served() -> Vec<(&'static str, Vec<u8>)> {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let pem = key.public_key_pem();
+        let certificate = rcgen::CertificateParams::new(vec!["a".to_owned()]).unwrap().self_signed(&key).unwrap().pem();
+        // X25519 of RFC 7748: public, and none that could verify.
+        let other = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VuAyEAhSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=\n\
+                     -----END PUBLIC KEY-----\n";
+        let cert = |user_id| CertBuilder::general_purpose(Some(user_id)).generate().unwrap().0;
+        let long = cert("imagemaker-k8s-c10f1@registry.production.company.example.com");
+        let armored = [long.armored().to_vec().unwrap(), cert("a@example.org").armored().to_vec().unwrap()];
+        let marked = |text: &str| [b"\xEF\xBB\xBF".as_slice(), text.as_bytes()].concat();
+        vec![
+            ("certificate.pub", format!("# cosign\n{pem}\n{certificate}").into_bytes()),
+            ("other.pub", format!("{other}{pem}").into_bytes()),
+            ("dos.pub", pem.replace('\n', "\r\n").into_bytes()),
+            ("mac.pub", pem.replace('\n', "\r").into_bytes()),
+            ("two.asc", armored.concat()),
+            ("mixed.asc", [&armored[0], pem.as_bytes()].concat()),
+            ("dos.asc", String::from_utf8(armored[0].clone()).unwrap().replace('\n', "\r\n").into_bytes()),
+            ("marked.asc", marked(std::str::from_utf8(&armored[0]).unwrap())),
+        ]
+    }
+
+    #[test]
+    fn blocks_of_public_things_alone_are_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut wanted = Vec::new();
+        for (name, content) in blocks_that_are_served() {
+            std::fs::write(folder.path().join(name), content).unwrap();
+            wanted.push(name.to_owned());
+        }
+        wanted.sort();
+        assert_eq!(served(&folder), wanted);
+    }
+
+    #[test]
+    fn a_block_is_no_place_to_hide_a_secret() {
+        use base64::Engine as _;
+        let (cert, _) = CertBuilder::general_purpose(Some("a@example.org")).generate().unwrap();
+        let public = String::from_utf8(cert.armored().to_vec().unwrap()).unwrap();
+        let pem = rcgen::KeyPair::generate().unwrap().public_key_pem();
+        let secret = base64::prelude::BASE64_STANDARD.encode(cert.as_tsk().to_vec().unwrap());
+        let pkcs8 = base64::prelude::BASE64_STANDARD.encode(rcgen::KeyPair::generate().unwrap().serialize_der());
+        let lines = |text: &str| text.as_bytes().chunks(64).map(|l| [l, b"\n"].concat()).collect::<Vec<_>>().concat();
+        let block = |label: &str, body: &str| {
+            let body = String::from_utf8(lines(body)).unwrap();
+            format!("-----BEGIN {label}-----\n{body}-----END {label}-----\n")
+        };
+        let mut hidden = vec![
+            "-----BEGIN NOTES-----\npassword: hunter2\n-----END NOTES-----\n".to_owned(),
+            "-----BEGIN NOTES-----\npassword: hunter2\n".to_owned(),
+            "-----BEGIN X-----\nhunter2\n".to_owned(),
+            "-----BEGIN PUBLIC KEY-----\nhunter2\n".to_owned(),
+            "-----BEGIN PUBLIC KEY\nhunter2\n".to_owned(),
+            "-----BEGIN PUBLIC KEY-----\npassword: hunter2\n-----END PUBLIC KEY-----\n".to_owned(),
+            pem.replace("-----END", "Note: hunter2\n-----END"),
+            pem.replace("-----END PUBLIC", "-----END X"),
+            public.replace("-----END", "hunter2xx\n-----END"),
+            public.replace("-----END", "pass word\n-----END"),
+            public.replace("BLOCK-----\n", "BLOCK-----\nComment: password hunter2\n"),
+            public.replace("BLOCK-----\n", &format!("BLOCK-----\nComment: {secret}\n")),
+        ];
+        for label in ["FOO", "PUBLIC KEY", "RSA PUBLIC KEY", "CERTIFICATE", "PGP PUBLIC KEY BLOCK", "PGP MESSAGE"] {
+            hidden.extend([&secret, &pkcs8, "aHVudGVyMg=="].map(|body| block(label, body)));
+        }
+        for (number, hidden) in hidden.iter().enumerate() {
+            for (name, before) in [("a.asc", &public), ("a.pub", &pem)] {
+                let folder = tempfile::tempdir().unwrap();
+                std::fs::write(folder.path().join(name), format!("{before}{hidden}")).unwrap();
+                assert_eq!(served(&folder), Vec::<String>::new(), "{number} {name}: {hidden}");
+            }
+        }
     }
 
     #[test]

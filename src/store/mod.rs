@@ -23,6 +23,7 @@ mod file;
 mod keys;
 mod page;
 mod paths;
+mod room;
 mod routes;
 mod share;
 mod upload;
@@ -41,7 +42,7 @@ use self::census::Census;
 use self::disk::{DirLimits, SignatureDir};
 use self::keys::KeyFolder;
 use self::page::Verdicts;
-use self::share::Cores;
+use self::share::{Cores, Known};
 use crate::server::load::Load;
 use crate::server::{Peer, Routes};
 use crate::telemetry::Metrics;
@@ -84,6 +85,7 @@ struct Inner {
     census: Census,
     verdicts: Verdicts,
     cores: Cores,
+    known: Known,
     load: Arc<Load>,
     reading: Semaphore,
     writing: Semaphore,
@@ -109,6 +111,7 @@ impl Store {
             census,
             verdicts: Verdicts::default(),
             cores: Cores::default(),
+            known: Known::default(),
             load: Arc::new(Load::new(UPLOADS, UPLOAD_BYTES)),
             reading: Semaphore::new(READING),
             writing: Semaphore::new(WRITING),

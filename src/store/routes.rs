@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use super::disk::{DiskError, Place};
 use super::extension::List;
 use super::paths::{Target, is_cosign_key, target};
-use super::{Store, bytes_of, file, page, upload};
+use super::{Store, bytes_of, file, page, room, upload};
 use crate::server::{build, text};
 use crate::telemetry::Asked;
 
@@ -83,7 +83,8 @@ async fn list(store: &Store, place: Place) -> Response {
         |inner| &inner.reading,
         move |inner| {
             let kept = inner.signatures.list(&place)?;
-            Ok::<_, DiskError>(serde_json::to_vec(&List::of(&place, &kept)).unwrap_or_default())
+            let answered = room::answered(&place, &kept, &inner.known, &inner.keys);
+            Ok::<_, DiskError>(serde_json::to_vec(&List::of(&place, &answered)).unwrap_or_default())
         },
     );
     match listed.await {

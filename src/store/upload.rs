@@ -195,7 +195,15 @@ fn keep(inner: &Inner, place: &Place, item: &Item, writer: &Writer, peer: Option
     if inner.known_keys_only {
         by_known_key(inner, &item.content)?;
     }
-    let newcomer = Newcomer { cores: &inner.cores, folder: &inner.keys, place, content: &item.content, said: &said };
+    let newcomer = Newcomer {
+        cores: &inner.cores,
+        known: &inner.known,
+        places: inner.signatures.limits().signatures,
+        folder: &inner.keys,
+        place,
+        content: &item.content,
+        said: &said,
+    };
     // What is there already takes no room.
     if !inner.census.has_room() && !is_there(inner, &newcomer)? {
         let max = inner.census.max();
@@ -242,7 +250,7 @@ fn on_disk(error: &DiskError) -> Refused {
             tracing::error!("a signature cannot be stored: {error}");
             (StatusCode::INSUFFICIENT_STORAGE, "UNAVAILABLE")
         }
-        DiskError::Io { .. } => {
+        DiskError::NotAllowed { .. } | DiskError::Io { .. } => {
             // Paths and causes are for the log.
             tracing::error!("a signature cannot be stored: {error}");
             let message = "the signature cannot be stored; the store's log says why";

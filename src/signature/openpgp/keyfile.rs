@@ -58,6 +58,30 @@ fn has_secret_packet(block: &[u8]) -> bool {
     false
 }
 
+/// Whether these bytes, which are not armored, are packets of public keys from the first to the last, and nothing else.
+pub(super) fn is_public_alone(bytes: &[u8]) -> bool {
+    // Else the parser would look for armor in it.
+    if bytes.first().is_none_or(|first| first & 0x80 == 0) {
+        return false;
+    }
+    let mut parser = PacketParser::from_bytes(bytes);
+    loop {
+        match parser {
+            Ok(PacketParserResult::Some(packet)) if is_of_public_key(packet.packet.tag()) => {
+                parser = packet.next().map(|(_, next)| next);
+            }
+            Ok(PacketParserResult::EOF(_)) => return true,
+            _ => return false,
+        }
+    }
+}
+
+fn is_of_public_key(tag: Tag) -> bool {
+    let key = matches!(tag, Tag::PublicKey | Tag::PublicSubkey | Tag::UserID | Tag::UserAttribute | Tag::Signature);
+    // What key stores and exports have between them.
+    key || matches!(tag, Tag::Trust | Tag::Marker | Tag::Padding)
+}
+
 /// Cuts a file of armored blocks so that damage to one does not hide the next; a binary file stays whole.
 fn blocks(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let binary = bytes.first().is_some_and(|first| first & 0x80 != 0);

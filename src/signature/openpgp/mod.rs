@@ -62,6 +62,11 @@ pub fn holds_secret_key(file: &[u8]) -> bool {
     keyfile::holds_secret_key(file)
 }
 
+/// Whether binary data hold packets of public keys from their first byte to their last, and nothing else.
+pub fn is_public_alone(bytes: &[u8]) -> bool {
+    keyfile::is_public_alone(bytes)
+}
+
 /// The algorithm of a key that is to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyAlgorithm {

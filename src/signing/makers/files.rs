@@ -2,8 +2,10 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use crate::store::disk::files::rights_of;
 
 /// The key directory.
 pub(super) const KEYS: &str = "keys";
@@ -50,10 +52,7 @@ pub(super) fn lock_file(path: &Path) -> Result<File, String> {
 fn missing_right(lock: &Path) -> String {
     let folder = lock.parent().unwrap_or(Path::new(".")).display();
     let (place, mode) = if lock.exists() { (lock.display(), "664") } else { (folder, "2775") };
-    let shown = match fs::metadata(place.to_string()) {
-        Ok(about) => format!("owner {}, group {}, mode {:04o}", about.uid(), about.gid(), about.mode() & 0o7777),
-        Err(error) => error.to_string(),
-    };
+    let shown = rights_of(Path::new(&place.to_string()));
     format!(
         "image makers write to {place} ({shown}), and this user may not: as root, chgrp GROUP {place} && chmod {mode} \
          {place}, with a group of all who make image makers"

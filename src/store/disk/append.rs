@@ -65,7 +65,12 @@ impl SignatureDir {
         if stored.is_err() {
             way.take_back(&self.0.root);
         }
-        stored
+        stored.map_err(|error| match error {
+            DiskError::Io { what, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+                DiskError::NotAllowed { right: self.missing_right(place), what, source }
+            }
+            error => error,
+        })
     }
 
     fn append_on(
@@ -100,6 +105,26 @@ impl SignatureDir {
         Ok(stored)
     }
 
+    /// What somebody who may has to do for whoever may not write here: the innermost folder that there is says why.
+    fn missing_right(&self, place: &Place) -> String {
+        let root = &self.0.path;
+        let mut folder = root.clone();
+        for name in place.folders() {
+            let inner = folder.join(name);
+            if !inner.is_dir() {
+                break;
+            }
+            folder = inner;
+        }
+        format!(
+            "whoever signs writes to {folder} ({rights}), and this user may not: as root, chgrp -R GROUP {root} && find {root} \
+             -type d -exec chmod 2775 {{}} +, with a group of all who sign",
+            folder = folder.display(),
+            rights = files::rights_of(&folder),
+            root = root.display(),
+        )
+    }
+
     /// The signature that has these bytes, or else another form of it.
     fn same(kept: &[Kept], content: &[u8], wanted: &Wanted<'_>) -> Result<Option<Stored>, DiskError> {
         let identical = kept.iter().find(|kept| kept.content == content);
@@ -131,25 +156,37 @@ impl SignatureDir {
         content: &[u8],
         wanted: &Wanted<'_>,
     ) -> Result<Stored, AddError> {
-        let max = self.0.limits.signatures;
         self.admit(kept, next, wanted).map_err(AddError::Disk)?;
         let hash = Digest::sha256(content);
         let own = Name::derived(&hash, |name| kept.iter().any(|k| k.name == *name));
         let name = wanted.choice.name.unwrap_or(&own).clone();
+        // The larger one first: on a full disk nothing is named before all of it is there.
+        let mut fresh = Fresh::write(lock, content)?;
+        let name_file = name_file(&hash);
         if name == own {
             // One may be left of a writer that was killed before it stored the signature.
-            files::remove(lock, &name_file(&hash))?;
+            files::remove(lock, &name_file)?;
         } else {
-            Fresh::write(lock, name.as_str().as_bytes())?.replace(&name_file(&hash))?;
+            Fresh::write(lock, name.as_str().as_bytes())?.replace(&name_file)?;
         }
-        let mut fresh = Fresh::write(lock, content)?;
+        let number = self.take_number(&mut fresh, next, wanted);
+        if number.is_err() {
+            // Nothing has that content, so the name is nobody's.
+            let _ = files::remove(lock, &name_file);
+        }
+        Ok(Stored { number: number?, name, new: true })
+    }
+
+    /// Gives a signature the first number that is free, from `next` on.
+    fn take_number(&self, fresh: &mut Fresh<'_>, next: usize, wanted: &Wanted<'_>) -> Result<usize, AddError> {
+        let max = self.0.limits.signatures;
         // Others that lock nothing may take numbers meanwhile.
         for number in next..=max {
             if !wanted.is(number) {
                 return Err(AddError::Disk(DiskError::NotNext { next: number }));
             }
             if fresh.take_name(&signature_name(number))? {
-                return Ok(Stored { number, name, new: true });
+                return Ok(number);
             }
         }
         Err(AddError::Disk(DiskError::TooMany(max)))

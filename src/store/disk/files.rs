@@ -3,6 +3,7 @@
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -23,6 +24,9 @@ const LOCK_PAUSE: Duration = Duration::from_millis(2);
 /// Modes of what is made.
 const READABLE_FOLDER: u32 = 0o755;
 const READABLE_FILE: u32 = 0o644;
+/// That the group may write, and that whoever may write takes nothing away that is others'.
+const GROUP_WRITES: u32 = 0o020;
+const STICKY: u32 = 0o1000;
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// A pipe or a device in a file's place must not make us wait.
@@ -48,9 +52,12 @@ pub(super) fn open_folder(at: impl AsFd, path: impl rustix::path::Arg) -> io::Re
 pub(super) fn make_folder(at: impl AsFd, name: &str) -> io::Result<(OwnedFd, bool)> {
     match rustix::fs::mkdirat(&at, name, Mode::from_raw_mode(0o755)) {
         Ok(()) => {
-            let folder = rustix::fs::openat2(at, name, FOLDER, Mode::empty(), confined())?;
-            open_to_readers(&folder, READABLE_FOLDER)?;
-            return Ok((folder, true));
+            let opened = open_made(&at, name);
+            if opened.is_err() {
+                // Who is told of an error does not know that there is something to take back.
+                let _ = remove_empty(&at, name);
+            }
+            return opened.map(|folder| (folder, true));
         }
         // There already, or made by another writer in between.
         Err(Errno::EXIST) => {}
@@ -60,6 +67,28 @@ pub(super) fn make_folder(at: impl AsFd, name: &str) -> io::Result<(OwnedFd, boo
         Ok(folder) => Ok((folder, false)),
         Err(Errno::NOTDIR | Errno::LOOP) => Err(io::Error::other("a file or a symbolic link in a folder's place")),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// A folder in this one that was just made, with the mode it is to have.
+fn open_made(at: impl AsFd, name: &str) -> io::Result<OwnedFd> {
+    let folder = rustix::fs::openat2(&at, name, FOLDER, Mode::empty(), confined())?;
+    let (around, made) = (rustix::fs::fstat(&at)?, rustix::fs::fstat(&folder)?);
+    open_to_readers(&folder, READABLE_FOLDER | handed_on(around.st_mode, around.st_gid == made.st_gid))?;
+    Ok(folder)
+}
+
+/// What a folder with this mode hands on to those in it, so that who shares it shares them: that the group may write, and
+/// with it the bit that bounds that. Not to another group, which the folder itself lets do nothing.
+fn handed_on(around: u32, same_group: bool) -> u32 {
+    if same_group && around & GROUP_WRITES != 0 { GROUP_WRITES | (around & STICKY) } else { 0 }
+}
+
+/// Owner, group and mode of a file or folder, for people.
+pub(crate) fn rights_of(path: &Path) -> String {
+    match std::fs::metadata(path) {
+        Ok(about) => format!("owner {}, group {}, mode {:04o}", about.uid(), about.gid(), about.mode() & 0o7777),
+        Err(error) => error.to_string(),
     }
 }
 

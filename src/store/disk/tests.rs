@@ -342,15 +342,8 @@ fn errors_of_one_entry_are_told_from_those_of_all() {
 
 #[test]
 fn everybody_may_read_what_was_stored_whatever_the_umask_is() {
-    const STRICT: &str = "PODSEAL_TEST_STRICT_UMASK";
-    if std::env::var_os(STRICT).is_none() {
-        // The umask is the process's: this test alone runs with another one.
-        let name = "store::disk::tests::everybody_may_read_what_was_stored_whatever_the_umask_is";
-        let mut shell = std::process::Command::new("sh");
-        shell.args(["-c", "umask 077; exec \"$0\" --exact \"$1\""]).arg(std::env::current_exe().unwrap()).arg(name);
-        let ran = shell.env(STRICT, "1").output().unwrap();
-        let said = String::from_utf8_lossy(&ran.stdout);
-        assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+    // The umask is the process's: this test alone runs with another one.
+    if !behind("umask 077", "everybody_may_read_what_was_stored_whatever_the_umask_is") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -448,4 +441,128 @@ fn old_empty_folders_are_swept_and_cost_no_count() {
     let fresh = fresh.file_name().unwrap().to_str().unwrap().to_owned();
     assert_eq!(left, [".git".to_owned(), fresh, "team".to_owned()]);
     assert!(!hollow.exists());
+}
+
+/// Runs this test once more behind a shell that says `before`; whether this is that run.
+fn behind(before: &str, test: &str) -> bool {
+    const MARK: &str = "PODSEAL_TEST_BEHIND_A_SHELL";
+    if std::env::var_os(MARK).is_some() {
+        return true;
+    }
+    let mut shell = std::process::Command::new("sh");
+    let script = format!("{before}; exec \"$0\" --exact \"$1\"");
+    shell.args(["-c", &script]).arg(std::env::current_exe().unwrap()).arg(format!("store::disk::tests::{test}"));
+    let ran = shell.env(MARK, "1").output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+    false
+}
+
+#[test]
+fn a_signature_that_cannot_be_written_leaves_neither_its_name_nor_its_folder() {
+    // No file has more than 4 KiB: the name can be written, and the signature cannot.
+    let test = "a_signature_that_cannot_be_written_leaves_neither_its_name_nor_its_folder";
+    if !behind("trap '' XFSZ; ulimit -f 8", test) {
+        return;
+    }
+    let (s, large) = (scene(), vec![b'x'; 60_000]);
+    let deep = Place::new("a/b/c", &Digest::sha256(b"image")).unwrap();
+    assert!(s.dir.append(&deep, &large, Some(&name("a"))).is_err());
+    assert_eq!(folders_in(&s), Vec::<String>::new());
+    s.dir.append(&place(), b"one", Some(&name("a"))).unwrap();
+    let before = s.names_in(&place());
+    assert!(s.dir.append(&place(), &large, Some(&name("b"))).is_err());
+    assert_eq!(s.names_in(&place()), before);
+    assert_eq!(s.dir.append(&place(), b"two", Some(&name("b"))).unwrap().number, 2);
+}
+
+#[test]
+fn a_number_that_others_took_meanwhile_leaves_no_name() {
+    let s = scene();
+    s.dir.append(&place(), b"one", None).unwrap();
+    // Asked under the lock, after the numbers were looked at: as skopeo would, it takes the last one.
+    let taken = s.file(&place(), "signature-2");
+    let skopeo = |_: &[Kept]| {
+        fs::write(&taken, "theirs").unwrap();
+        None
+    };
+    let rules = Rules { same: &|_| false, objection: &skopeo };
+    let choice = Choice { name: Some(&name("b")), number: Some(2) };
+    assert!(matches!(s.dir.append_unless(&place(), b"two", choice, &rules), Err(DiskError::NotNext { next: 3 })));
+    assert_eq!(s.names_in(&place()), ["signature-1", "signature-2"].map(str::to_owned).into());
+}
+
+#[test]
+fn a_folder_with_nothing_but_names_is_swept_unless_somebody_is_at_it() {
+    let s = scene();
+    let old = std::time::SystemTime::now() - Duration::from_secs(2 * 60 * 60);
+    let [forsaken, locked, fresh, used] = ["forsaken", "locked", "fresh", "used"].map(|repository| {
+        let at = Place::new(&format!("x/{repository}"), &Digest::sha256(b"image")).unwrap();
+        fs::create_dir_all(s.file(&at, "")).unwrap();
+        fs::write(s.file(&at, &name_file(&Digest::sha256(b"lost"))), "a".repeat(32)).unwrap();
+        at
+    });
+    fs::write(s.file(&forsaken, ".new-0123"), "half").unwrap();
+    fs::write(s.file(&used, "signature-1"), "one").unwrap();
+    for at in [&forsaken, &locked, &used] {
+        fs::File::open(s.file(at, "")).unwrap().set_modified(old).unwrap();
+    }
+    let folder = files::open_root(&s.file(&locked, "")).unwrap();
+    let lock = Lock::take(&folder, Duration::ZERO).unwrap();
+    assert_eq!(s.dir.walk_and_sweep(100).unwrap().1, 3, "two files and their folder");
+    let there = [&forsaken, &locked, &fresh, &used].map(|at| s.file(at, "").exists());
+    assert_eq!(there, [false, true, true, true]);
+    assert_eq!(s.names_in(&used).len(), 2);
+    drop(lock);
+    assert_eq!(s.dir.walk_and_sweep(100).unwrap().1, 2);
+    assert!(!s.file(&locked, "").exists());
+}
+
+#[test]
+fn sweeping_names_harms_no_writer() {
+    let s = scene();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let old = std::time::SystemTime::now() - Duration::from_secs(2 * 60 * 60);
+            for _ in 0..300 {
+                // As if every folder was old, but for those where a signature is.
+                if let Ok(folder) = fs::File::open(s.file(&place(), "")) {
+                    let _ = folder.set_modified(old);
+                }
+                s.dir.walk_and_sweep(100).unwrap();
+            }
+        });
+        scope.spawn(|| {
+            for n in 0..300 {
+                let content = format!("{n}");
+                s.dir.append(&place(), content.as_bytes(), Some(&name("a"))).unwrap();
+                let kept = s.dir.list(&place()).unwrap();
+                assert!(kept.iter().any(|kept| kept.name == name("a") && kept.content == content.as_bytes()));
+                fs::remove_file(s.file(&place(), "signature-1")).unwrap();
+            }
+        });
+    });
+}
+
+#[test]
+fn folders_are_shared_as_far_as_the_one_around_them_is() {
+    use std::os::unix::fs::PermissionsExt as _;
+    for (around, wanted) in [(0o755, 0o755), (0o775, 0o775), (0o2775, 0o2775), (0o3775, 0o3775), (0o1757, 0o755)] {
+        let s = scene();
+        fs::set_permissions(s.dir.path(), fs::Permissions::from_mode(around)).unwrap();
+        s.dir.append(&place(), b"one", Some(&name("a"))).unwrap();
+        for made in [s.dir.path().join("team"), s.file(&place(), "")] {
+            assert_eq!(mode(&made), wanted, "{around:o} {}", made.display());
+        }
+        for file in s.names_in(&place()) {
+            assert_eq!(mode(&s.file(&place(), &file)), 0o644);
+        }
+    }
+    // What is shared with one group is not handed to another.
+    let s = scene();
+    if std::os::unix::fs::chown(s.dir.path(), None, Some(54_321)).is_ok() {
+        fs::set_permissions(s.dir.path(), fs::Permissions::from_mode(0o775)).unwrap();
+        s.dir.append(&place(), b"one", None).unwrap();
+        assert_eq!(mode(&s.dir.path().join("team")), 0o755);
+    }
 }

@@ -1,5 +1,6 @@
 //! What a folder of signatures holds, without reading the signatures.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +8,7 @@ use rustix::fs::fstat;
 
 use super::files::{self, Lock};
 use super::place::{Place, signature_number};
-use super::{DiskError, SignatureDir};
+use super::{DiskError, NAME_FILE, SignatureDir};
 
 /// Deepest folder that is looked into: more than a repository path has parts.
 const MAX_DEPTH: usize = 130;
@@ -138,32 +139,24 @@ impl Walker {
 
     /// Remembers a folder that nobody uses.
     fn is_empty(&mut self, folder: &OwnedFd, path: &str) {
-        let Some(swept) = &mut self.swept else { return };
-        let changed = fstat(folder).ok().and_then(|stat| u64::try_from(stat.st_mtime).ok());
-        let changed = changed.and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
-        if changed.is_some_and(|at| at.elapsed().is_ok_and(|age| age > FORSAKEN)) {
+        if let Some(swept) = &mut self.swept
+            && is_forsaken(folder)
+        {
             swept.empty.push(path.to_owned());
         }
     }
 
     fn count(&mut self, folder: &OwnedFd, place: Place) {
-        if let Some(swept) = &mut self.swept
-            // Whoever has the lock sweeps as well.
-            && let Ok(Some(lock)) = Lock::take(folder, Duration::ZERO)
-        {
-            swept.files += lock.sweep().unwrap_or_default();
+        if let Some(swept) = &mut self.swept {
+            swept.digest(folder, &place);
         }
         let Ok(names) = files::names(folder) else { return };
-        let (mut numbers, mut empty): (Vec<usize>, bool) = (Vec::new(), true);
+        let mut numbers: Vec<usize> = Vec::new();
         for name in names.map_while(Result::ok) {
-            empty = false;
             if !self.admit() {
                 break;
             }
             numbers.extend(signature_number(&name));
-        }
-        if empty {
-            return self.is_empty(folder, &place.to_string());
         }
         numbers.sort_unstable();
         let signatures = numbers.iter().zip(1..).take_while(|(number, wanted)| **number == *wanted).count();
@@ -177,4 +170,32 @@ impl Walker {
         self.left = self.left.saturating_sub(1);
         !self.walk.more
     }
+}
+
+impl Swept {
+    /// Sweeps the folder of a digest. In one without signatures, names are those of signatures that could not be stored.
+    fn digest(&mut self, folder: &OwnedFd, place: &Place) {
+        // Asked first: what is removed changes the time.
+        let forsaken = is_forsaken(folder);
+        // Whoever has the lock sweeps as well, and stores something.
+        let Ok(Some(lock)) = Lock::take(folder, Duration::ZERO) else { return };
+        self.files += lock.sweep().unwrap_or_default();
+        if !forsaken {
+            return;
+        }
+        let Ok(names) = files::names(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>) else { return };
+        if !names.iter().all(|name| name.starts_with(NAME_FILE)) {
+            return;
+        }
+        self.files += names.iter().filter(|name| files::remove(&lock, name).is_ok()).count();
+        // A writer that waits for the lock finds the folder gone, and begins anew.
+        self.empty.push(place.to_string());
+    }
+}
+
+/// Whether nobody has done anything in this folder for long.
+fn is_forsaken(folder: &OwnedFd) -> bool {
+    let changed = fstat(folder).ok().and_then(|stat| u64::try_from(stat.st_mtime).ok());
+    let changed = changed.and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
+    changed.is_some_and(|at| at.elapsed().is_ok_and(|age| age > FORSAKEN))
 }

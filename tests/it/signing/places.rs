@@ -1,6 +1,6 @@
 //! Where signatures go besides the staging folder that registries.d names.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -18,6 +18,7 @@ crate::tests! {
     what_only_can_be_read_is_not_written_to,
     podseals_store_takes_signatures_over_http,
     uploads_of_the_same_moment_lose_no_signature,
+    makers_of_one_group_share_the_staging_folder_and_others_are_told_what_is_missing,
     a_registry_that_announces_it_keeps_signatures_of_podseal_and_of_skopeo,
 }
 
@@ -135,6 +136,67 @@ fn uploads_of_the_same_moment_lose_no_signature() {
     for blob in blobs {
         world.gpg.gpg(None, &["--decrypt"], &blob).succeeded();
     }
+}
+
+/// `podseal sign` into this folder as a user of this number, who is in the group.
+fn sign_as(user: u32, group: u32, home: &Path, image: &Image, staging: &Path) -> Ran {
+    let key = home.join(format!("key-{user}"));
+    if !key.exists() {
+        std::fs::write(&key, crate::store::world::Maker::new(&format!("m{user}@registry.local")).secret()).unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        chown(&key, Some(user), Some(user)).unwrap();
+    }
+    let mut command = tools::command("setpriv");
+    let [user, group] = [user, group].map(|number| number.to_string());
+    command.args(["--reuid", &user, "--regid", &user, "--groups", &group]).arg(home.join("podseal"));
+    command.args(["sign", &image.tagged(), "--insecure", "--sign-by"]).arg(key).arg("--staging").arg(staging);
+    tools::run(command.env("HOME", home).env("XDG_RUNTIME_DIR", ""))
+}
+
+fn makers_of_one_group_share_the_staging_folder_and_others_are_told_what_is_missing() {
+    const GROUP: u32 = 63_000;
+    const ONE: u32 = 63_001;
+    const OTHER: u32 = 63_002;
+    const STRANGER: u32 = 63_003;
+    // The folder of the run is closed to other users.
+    let home = tempfile::tempdir().unwrap();
+    let staging = home.path().join("sigstore");
+    std::fs::create_dir(&staging).unwrap();
+    let allow = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    if chown(&staging, None, Some(GROUP)).is_err() {
+        // Nobody but root can be several users.
+        return;
+    }
+    allow(home.path(), 0o755);
+    allow(&staging, 0o2775);
+    std::fs::copy(crate::support::podseal::BINARY, home.path().join("podseal")).unwrap();
+    let registry = Registry::debian();
+    let [web, db, app] = ["k8s/web:1", "k8s/db:1", "k8s/app:1"].map(|name| registry.push(name));
+    let sign = |user, group, image| sign_as(user, group, home.path(), image, &staging);
+    sign(ONE, GROUP, &web).succeeded();
+    sign(OTHER, GROUP, &web).succeeded();
+    sign(OTHER, GROUP, &db).succeeded();
+    sign(ONE, GROUP, &db).succeeded();
+    let folder = |image: &Image| staging.join(format!("{}@sha256={}", image.repository, image.hex()));
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    for image in [&web, &db] {
+        assert_eq!((mode(&folder(image)), mode(&staging.join("k8s"))), (0o2775, 0o2775));
+        for number in [1, 2] {
+            assert_eq!(mode(&folder(image).join(format!("signature-{number}"))), 0o644);
+        }
+    }
+    // As skopeo makes it, or as it was made before: the message names who has it, and the way out.
+    allow(&staging.join("k8s"), 0o2755);
+    let refused = sign(OTHER, GROUP, &app);
+    let wanted =
+        format!("{} (owner {ONE}, group {GROUP}, mode 2755), and this user may not", staging.join("k8s").display());
+    assert!(refused.code == Some(1) && refused.stderr.contains(&wanted), "{refused}");
+    assert!(refused.stderr.contains(&format!("find {} -type d -exec chmod 2775", staging.display())), "{refused}");
+    allow(&staging.join("k8s"), 0o2775);
+    sign(OTHER, GROUP, &app).succeeded();
+    let refused = sign(STRANGER, STRANGER, &app);
+    let wanted = format!("{} (owner {OTHER}, group {GROUP}, mode 2775)", folder(&app).display());
+    assert!(refused.code == Some(1) && refused.stderr.contains(&wanted), "{refused}");
 }
 
 /// skopeo with credentials for the front; it finds out by itself that signatures go there.

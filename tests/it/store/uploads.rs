@@ -448,8 +448,138 @@ fn one_odd_entry_spoils_no_list_and_no_page() {
     assert_eq!(statuses, [200, 500, 200, 404]);
 }
 
+/// A store in whose folder `keys` these are.
+fn knowing(keys: &[Vec<u8>], args: &[&str]) -> Store {
+    let (dir, users) = (scratch::folder("knowing").join("sigstore"), users());
+    std::fs::create_dir_all(dir.join("keys")).unwrap();
+    for (number, key) in keys.iter().enumerate() {
+        std::fs::write(dir.join(format!("keys/{number}.pgp")), key).unwrap();
+    }
+    Store::over(&dir, &[&["--htpasswd", users.to_str().unwrap()], args].concat())
+}
+
+fn strangers_have_half_of_the_places_where_makers_are_known() {
+    let (known, digest) = (Maker::new("a@example.org"), image("a"));
+    let store = knowing(&[known.public()], &["--max-signatures", "4"]);
+    let strangers: Vec<_> = (0..4).map(|n| Maker::new(&format!("s{n}@example.org"))).collect();
+    let by = |maker: &Maker, tag: &str| put(&store, &digest, &maker.sign(&digest, &format!("registry.local/a:{tag}")));
+    assert_eq!([by(&strangers[0], "0").0, by(&strangers[1], "1").0], [201, 201]);
+    let (status, said) = by(&strangers[2], "2");
+    assert!(status == 409 && said.contains("2 signatures of this digest by keys that are not in /keys"), "{said}");
+    assert_eq!([by(&known, "3").0, by(&known, "4").0, by(&known, "5").0], [201, 201, 409]);
+    // Known ones may have all places, and where nobody is known, all others.
+    let other = image("b");
+    for tag in 0..4 {
+        assert_eq!(put(&store, &other, &known.sign(&other, &format!("registry.local/a:{tag}"))).0, 201);
+    }
+    let open = knowing(&[], &["--max-signatures", "4"]);
+    for maker in &strangers {
+        assert_eq!(put(&open, &digest, &maker.sign(&digest, "registry.local/a:1")).0, 201);
+    }
+}
+
+/// A signature with so much in it that its key says nothing about.
+fn large(maker: &Maker, digest: &Digest, reference: &str, bytes: usize) -> Vec<u8> {
+    let mut payload = crate::support::signer::Payload::new(digest.as_str(), reference);
+    payload.0["optional"]["creator"] = "x".repeat(bytes).into();
+    maker.sign_bytes(&payload.bytes())
+}
+
+/// The signatures of the extension API's list, which no reader finds too large.
+#[track_caller]
+fn listed(store: &Store, digest: &Digest) -> Vec<Vec<u8>> {
+    use base64::Engine as _;
+    let reply = store.get(&extension_path("a", digest));
+    assert!(reply.status == 200 && reply.body.len() < 4 << 20, "{} {}", reply.status, reply.body.len());
+    let list: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+    let content = |entry: &serde_json::Value| entry["content"].as_str().unwrap().to_owned();
+    let entries = list["signatures"].as_array().unwrap().iter().map(content);
+    entries.map(|content| base64::engine::general_purpose::STANDARD.decode(content).unwrap()).collect()
+}
+
+fn large_signatures_of_strangers_displace_none_from_the_list() {
+    let (known, honest, digest) = (Maker::new("a@example.org"), Maker::new("h@example.org"), image("a"));
+    let store = knowing(&[known.public()], &[]);
+    let mut answers = Vec::new();
+    for stranger in 0..5 {
+        let maker = Maker::new(&format!("s{stranger}@example.org"));
+        for tag in 0..16 {
+            answers.push(put(&store, &digest, &large(&maker, &digest, &format!("registry.local/a:{tag}"), 60_000)));
+        }
+    }
+    let taken = answers.iter().filter(|(status, _)| *status == 201).count();
+    assert!((45..55).contains(&taken), "{taken} {:?}", answers.last());
+    assert!(answers.iter().skip(taken).all(|(status, said)| *status == 409 && said.contains("readers take at once")));
+    assert_eq!(listed(&store, &digest).len(), taken);
+    let small = honest.sign(&digest, "registry.local/a:1");
+    assert_eq!(put(&store, &digest, &small).0, 201);
+    let [first, second] = ["1", "2"].map(|tag| large(&known, &digest, &format!("registry.local/a:{tag}"), 60_000));
+    assert_eq!([put(&store, &digest, &first).0, put(&store, &digest, &second).0], [201, 201]);
+    let list = listed(&store, &digest);
+    assert_eq!(list[..2], [first.clone(), second.clone()]);
+    assert!(list.contains(&small));
+    eventually("the log says so", || store.log().contains("large ones are left out there"));
+    assert_eq!(store.log().matches("large ones are left out there").count(), 1, "{}", store.log());
+    // Each by itself is there for all.
+    assert_eq!(store.get(&signature_path("a", &digest, 1)).status, 200);
+    assert_eq!(store.get(&signature_path("a", &digest, taken + 3)).body, second);
+    // What came into the folder by another way is bounded, too.
+    for number in taken + 4..=128 {
+        let nonsense = [vec![0xC4], vec![u8::try_from(number).unwrap(); 65_535]].concat();
+        std::fs::write(store.folder("a", &digest).join(format!("signature-{number}")), nonsense).unwrap();
+    }
+    let list = listed(&store, &digest);
+    assert!(list[..2] == [first, second] && list.contains(&small));
+}
+
+fn skopeo_and_podseal_read_the_list_of_an_image_that_strangers_filled() {
+    let (origin, gpg) = (Registry::start(), Gpg::new());
+    let key = gpg.generate(&KeySpec::new("maker@registry.local"));
+    let store = knowing(&[gpg.export_armored(&[&key])], &[]);
+    let image = origin.push("a:1");
+    let digest: Digest = image.digest.parse().unwrap();
+    let (_front, host) = front(&origin, &store);
+    let name = format!("{host}/a:1");
+    let folder = store.folder("a", &digest);
+    // As rsync would, which asks for no place.
+    std::fs::create_dir_all(&folder).unwrap();
+    let maker = Maker::new("s@example.org");
+    for number in 1..=120 {
+        let blob = large(&maker, &digest, &format!("{name}{number}"), 60_000);
+        std::fs::write(folder.join(format!("signature-{number}")), blob).unwrap();
+    }
+    let nothing = scratch::folder("no-registries.d");
+    let mut command = gpg.command("skopeo");
+    command.arg("--registries.d").arg(&nothing).args([
+        "copy",
+        "-q",
+        "--src-tls-verify=false",
+        "--dest-tls-verify=false",
+    ]);
+    command.args(["--sign-by", &key.fingerprint, &format!("docker://{name}"), &format!("docker://{name}")]);
+    tools::run(&mut command).succeeded();
+    for (key, accepted) in [(&key, true), (&gpg.generate(&KeySpec::new("other@x.org")), false)] {
+        let public = gpg.export_file(&[key]);
+        let rule = serde_json::json!([{"type": "signedBy", "keyType": "GPGKeys", "keyPath": public}]);
+        let policy = scratch::folder("policy").join("policy.json");
+        std::fs::write(&policy, serde_json::json!({"default": rule}).to_string()).unwrap();
+        let mut command = gpg.command("skopeo");
+        command.arg("--policy").arg(&policy).arg("--registries.d").arg(&nothing);
+        command.args(["copy", "-q", "--remove-signatures", "--src-tls-verify=false", &format!("docker://{name}")]);
+        let ran = tools::run(command.arg(format!("dir:{}", scratch::folder("out").display())));
+        assert_eq!(ran.ok(), accepted, "{ran}");
+        let mut command = tools::once(Path::new(crate::support::podseal::BINARY));
+        command.args(["check", "--image", &name, "--insecure-registry", &host, "--containers-policy"]).arg(&policy);
+        let ran = tools::run(&mut command);
+        assert_eq!(ran.code, Some(i32::from(!accepted)), "{ran}");
+    }
+}
+
 crate::tests! {
     needs [Registry, Gpg, Store];
+    strangers_have_half_of_the_places_where_makers_are_known,
+    large_signatures_of_strangers_displace_none_from_the_list,
+    skopeo_and_podseal_read_the_list_of_an_image_that_strangers_filled,
     the_seeds_curl_writes_and_reads_signatures,
     keys_that_nobody_knows_are_refused_where_that_is_wanted,
     one_key_takes_sixteen_places_and_none_of_others,
