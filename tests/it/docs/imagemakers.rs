@@ -72,6 +72,8 @@ fn sources() -> String {
             }
         }
     }
+    // New directories are written in the same way by all commands.
+    text.push_str(&std::fs::read_to_string(root().join("src/cli/output.rs")).unwrap());
     let mut joined = String::new();
     for line in text.lines() {
         match line.strip_suffix('\\') {
