@@ -120,14 +120,15 @@ impl Depot {
                 if now.as_ref() == Some(signature) {
                     return Ok(format!("{} (signature-{number})", writer.store()));
                 }
-                // Another writer was faster. A store that took it and shows something else has lost it.
+                // Another writer was faster if another one is there. A store that took it and shows nothing has lost it.
                 if now.is_none() {
                     let store = writer.store().to_string();
                     match put {
                         Put::Created => return Err(lost(&store, repository, digest)),
                         Put::Known => return Err(known(&store, repository, digest)),
                         Put::Refused(why) => return Err(refused(&store, repository, digest, &why)),
-                        Put::Taken => {}
+                        // The next number would lie behind a gap, where nobody reads.
+                        Put::Taken => return Err(hidden(&store, number, repository, digest)),
                     }
                 }
             } else if there.as_ref() == Some(signature) {
@@ -217,6 +218,16 @@ fn refused(place: &str, repository: &Repository, digest: &Digest, why: &str) -> 
     let why = if why.is_empty() { "it does not say why" } else { why };
     let what = format!("{place} refuses the signature of {}@{digest} (409): {why}", repository.path());
     Fault::new(FaultKind::TooLarge, what)
+}
+
+/// A server with a condition of its own for everything, or a cache before it that has not noticed.
+fn hidden(place: &str, number: usize, repository: &Repository, digest: &Digest) -> Fault {
+    let path = repository.path();
+    let what = format!(
+        "{place} says that it has signature-{number} of {path}@{digest} (412), and does not show it: if it is no cache that \
+         has yet to notice, the server does not take signatures"
+    );
+    Fault::new(FaultKind::BadAnswer, what)
 }
 
 fn full(place: &str, repository: &Repository, digest: &Digest) -> Fault {

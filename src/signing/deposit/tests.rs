@@ -79,6 +79,15 @@ async fn a_store_that_loses_what_it_took_is_found_out() {
 }
 
 #[tokio::test]
+async fn a_store_that_has_every_number_and_shows_none_is_not_full() {
+    let server = Server::plain(1, |seen| reply(if seen.method == "PUT" { 412 } else { 404 }, ""));
+    let fault = put(&uploading(&server), "x").await.expect_err("hidden");
+    assert!(fault.message().contains("says that it has signature-1 of a/b@"), "{fault}");
+    assert!(!fault.message().contains("128") && fault.kind().retryable(), "{fault}");
+    assert_eq!(server.lines().iter().filter(|line| line.starts_with("PUT")).count(), 1, "nothing behind a gap");
+}
+
+#[tokio::test]
 async fn what_a_store_refuses_is_said_with_the_way_out() {
     for (status, said) in [
         (401, "--token-file"),
