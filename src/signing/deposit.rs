@@ -24,6 +24,9 @@ use crate::source::lookaside::{MAX_SIGNATURES, Put, StoreWriter};
 use crate::source::registry::Upstream;
 use crate::store::disk::{DiskError, Place, SignatureDir};
 
+/// A simple signature has a few hundred bytes, and a name and a digest in it.
+const MAX_OWN: usize = 64 << 10;
+
 /// The way to registries and stores, with time for each request.
 #[derive(Debug, Clone)]
 pub struct Line {
@@ -70,7 +73,8 @@ pub struct Depot {
 }
 
 impl Depot {
-    /// The signatures that are there for a digest; untrusted.
+    /// The signatures that are there for a digest; untrusted. A store's that are larger than any that is made here are left
+    /// out: it may have as many as it likes, and all are kept in memory.
     pub async fn existing(&self, repository: &Repository, digest: &Digest) -> Result<Vec<Bytes>, Fault> {
         match &self.destination {
             Destination::Folder(folder) => {
@@ -81,7 +85,8 @@ impl Depot {
                 let mut found = Vec::new();
                 for number in 1..=MAX_SIGNATURES {
                     match self.read(writer, repository, digest, number).await? {
-                        Some(signature) => found.push(signature),
+                        Some(signature) if signature.len() <= MAX_OWN => found.push(signature),
+                        Some(_) => {}
                         None => break,
                     }
                 }

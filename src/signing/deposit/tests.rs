@@ -63,6 +63,17 @@ async fn a_signature_goes_behind_those_that_are_there() {
 }
 
 #[tokio::test]
+async fn what_a_store_has_that_nobody_signs_is_not_kept() {
+    let large = "x".repeat(MAX_OWN + 1);
+    let server = store(&["one", &large, &large[1..]], None);
+    let depot = uploading(&server);
+    let found = depot.existing(&repository(), &digest()).await.expect("read");
+    assert_eq!(found.iter().map(Bytes::len).collect::<Vec<_>>(), [3, MAX_OWN]);
+    let place = put(&depot, "own").await.expect("put");
+    assert!(place.ends_with("(signature-4)"), "it has its number all the same: {place}");
+}
+
+#[tokio::test]
 async fn a_faster_writer_keeps_its_number() {
     let server = store(&["one"], Some("other"));
     let depot = uploading(&server);
