@@ -10,6 +10,7 @@ mod explain;
 mod imagemaker;
 mod keys;
 mod load_sign;
+mod logins;
 mod output;
 mod plugin;
 mod probe;

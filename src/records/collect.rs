@@ -9,6 +9,9 @@ use crate::source::access::Access;
 use crate::source::lookaside::{MAX_SIGNATURES, StoreUrl};
 use crate::source::registry::Upstream;
 
+/// Signatures of one digest have so many bytes together; more are not looked at, because all are kept in memory.
+const MAX_BYTES: usize = 32 << 20;
+
 /// One signature as it was found; untrusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
@@ -41,13 +44,17 @@ pub struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// The signatures of a lookaside store, `limit` at most. Reading ends at the first number that does not exist; every
+    /// The signatures of a lookaside store, `limit` and 32 MiB at most. Reading ends at the first number that does not exist; every
     /// other answer than a signature is a fault.
     pub async fn in_store(&self, store: &StoreUrl, digest: &Digest, limit: usize) -> Result<Collected, Fault> {
-        let mut collected = Collected::default();
+        let (mut collected, mut bytes) = (Collected::default(), 0);
         for number in 1..=limit.min(MAX_SIGNATURES) {
             let asked = self.upstream.signature(store, self.repository, digest, number, self.access);
             let Some(blob) = asked.await? else { return Ok(collected) };
+            bytes += blob.len();
+            if bytes > MAX_BYTES {
+                break;
+            }
             let store = store.to_string();
             let place = format!("signature-{number} in {store}");
             collected.found.push(Found { blob: Ok(blob), place, store });
@@ -84,5 +91,32 @@ impl Place<'_> {
             );
             Fault::new(FaultKind::Configuration, what)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::testing::{Server, insecure, reply, upstream};
+
+    async fn collected(size: usize, count: usize) -> Collected {
+        let server = Server::plain(1, move |seen| {
+            let number: usize = seen.target.rsplit('-').next().and_then(|n| n.parse().ok()).expect("a number");
+            if number <= count { reply(200, vec![0; size]) } else { reply(404, "") }
+        });
+        let store = StoreUrl::from_policy(&format!("http://{}/s", server.host())).expect("a store");
+        let (upstream, access, repository) = (upstream(), insecure(), Repository::new("r.local", "a").expect("a name"));
+        let place = Place { upstream: &upstream, repository: &repository, access: &access };
+        place.in_store(&store, &Digest::sha256(b"image"), MAX_SIGNATURES).await.expect("signatures")
+    }
+
+    #[tokio::test]
+    async fn a_store_cannot_fill_the_memory() {
+        let large = collected(4 << 20, MAX_SIGNATURES).await;
+        assert!(large.more && large.found.len() == 8, "{}", large.found.len());
+        let exact = collected(4 << 20, 8).await;
+        assert!(!exact.more && exact.found.len() == 8, "{}", exact.found.len());
+        let many = collected(1 << 10, 100).await;
+        assert!(!many.more && many.found.len() == 100, "{}", many.found.len());
     }
 }

@@ -106,41 +106,82 @@ pub fn plan(digest: &Digest, repository: &Repository, judged: &[Judged], recorde
         };
         return recorded.iter().filter_map(goes).collect();
     }
-    // One record for a signature, in whatever forms it is found. Those that verify are the same if one key states the same.
-    let proved = |one: &Judged, blob: &[u8]| {
-        let signer = one.examined.signer.as_ref().map(|signer| signer.fingerprint.clone());
-        (one.examined.outcome == Outcome::Verified).then(|| (object::core(blob).0, signer))
-    };
-    let on_record = |blob: &[u8]| {
-        let there = recorded.iter().filter(|record| object::is_of(record, repository) && !hold::is_going(record));
-        there.filter_map(|record| object::blob(record).ok()).any(|known| known == blob)
-    };
-    let with_record = judged.iter().filter_map(|one| Some((one, one.blob.as_deref()?))).filter(|(_, b)| on_record(b));
-    let mut known: BTreeSet<_> = with_record.filter_map(|(one, blob)| proved(one, blob)).collect();
-    let mut seen = BTreeSet::new();
-    let mut steps = Vec::new();
-    for one in judged {
-        let Some(blob) = &one.blob else { continue };
-        if !seen.insert(Digest::sha256(blob)) {
-            continue;
+    let own = recorded.iter().filter(|record| object::is_of(record, repository));
+    let own: Vec<_> = own.filter_map(|record| Some((record, object::blob(record).ok()?))).collect();
+    let question = Question { digest, repository, judged, recorded };
+    // A record that is replaced holds nothing any more: no verdict is written to it, and what verified in it is made anew under
+    // the right name, which somebody else's record may have. Each turn takes another record away, or is the last.
+    let mut taken = BTreeSet::new();
+    loop {
+        let left: Vec<_> = own.iter().filter(|(record, _)| !taken.contains(&record.name_any())).collect();
+        let steps = question.steps(&left);
+        let known = taken.len();
+        taken.extend(steps.iter().filter_map(|step| match step {
+            Step::Replace(there, ..) => Some(there.name_any()),
+            _ => None,
+        }));
+        if taken.len() == known {
+            return steps;
         }
-        // By content and not by name: a record may have been given a name of its own.
-        let same = |record: &&ImageSignature| {
-            object::is_of(record, repository) && object::blob(record).is_ok_and(|known| known == *blob)
-        };
-        let same = recorded.iter().filter(same);
-        let (going, there): (Vec<_>, Vec<_>) = same.partition(|record| hold::is_going(record));
-        let is_new = there.is_empty() && proved(one, blob).is_some_and(|signature| known.insert(signature));
-        let made = is_new.then(|| created(digest, repository, one, blob, recorded));
-        let renewed = made.as_ref().map(Step::name);
-        let ended = going.into_iter().filter(|record| renewed.as_deref() != record.metadata.name.as_deref());
-        let ended = ended.filter(|record| says_something(&one.examined, record));
-        steps.extend(ended.map(|record| Step::Remove(Box::new(record.clone()))));
-        steps.extend(made);
-        let updated = there.into_iter().filter(|record| says_something(&one.examined, record));
-        steps.extend(updated.map(|record| Step::Update(Box::new(record.clone()), one.examined.clone())));
     }
-    steps
+}
+
+/// What is to be decided.
+struct Question<'a> {
+    digest: &'a Digest,
+    repository: &'a Repository,
+    judged: &'a [Judged],
+    recorded: &'a [ImageSignature],
+}
+
+impl Question<'_> {
+    /// The steps when at least one signature verified, with those records of the repository, and their contents, that stay.
+    fn steps(&self, own: &[&(&ImageSignature, Vec<u8>)]) -> Vec<Step> {
+        // One record for a signature, in whatever forms it is found. Those that verify are the same if one key states the same.
+        let proved = |one: &Judged, blob: &[u8]| {
+            let signer = one.examined.signer.as_ref().map(|signer| signer.fingerprint.clone());
+            (one.examined.outcome == Outcome::Verified).then(|| (object::core(blob).0, signer))
+        };
+        let on_record = |blob: &[u8]| own.iter().any(|(record, known)| !hold::is_going(record) && known == blob);
+        let with_blob = self.judged.iter().filter_map(|one| Some((one, one.blob.as_deref()?)));
+        let with_record = with_blob.filter(|(_, blob)| on_record(blob));
+        let mut known: BTreeSet<_> = with_record.filter_map(|(one, blob)| proved(one, blob)).collect();
+        let mut seen = BTreeSet::new();
+        let mut steps = Vec::new();
+        for one in self.judged {
+            let Some(blob) = &one.blob else { continue };
+            if !seen.insert(Digest::sha256(blob)) {
+                continue;
+            }
+            // By content and not by name: a record may have been given a name of its own.
+            let same = own.iter().filter(|(_, known)| known == blob).map(|(record, _)| *record);
+            let (going, there): (Vec<_>, Vec<_>) = same.partition(|record| hold::is_going(record));
+            let is_new = there.is_empty() && proved(one, blob).is_some_and(|signature| known.insert(signature));
+            let ended = going.into_iter().filter(|record| says_something(&one.examined, record));
+            steps.extend(ended.map(|record| Step::Remove(Box::new(record.clone()))));
+            steps.extend(is_new.then(|| self.created(one, blob)));
+            let updated = there.into_iter().filter(|record| says_something(&one.examined, record));
+            steps.extend(updated.map(|record| Step::Update(Box::new(record.clone()), one.examined.clone())));
+        }
+        steps
+    }
+
+    /// The record of what verified; of nothing else.
+    fn created(&self, one: &Judged, blob: &[u8]) -> Step {
+        let record = match object::record(self.digest, self.repository, &one.store, blob) {
+            Ok(record) => Box::new(record),
+            Err(why) => return Step::Skip(why),
+        };
+        let name = record.name_any();
+        let examined = one.examined.clone();
+        match self.recorded.iter().find(|there| there.name_any() == name) {
+            None => Step::Create(record, examined),
+            Some(there) if there.is(object::VERIFIED) && !hold::is_going(there) => {
+                Step::Skip(format!("imagesignature {name} holds another signature; delete it and run this again"))
+            }
+            Some(there) => Step::Replace(Box::new(there.clone()), record, examined),
+        }
+    }
 }
 
 /// Whether a verdict is worth more than what the record says. A key that was not given says nothing about a signature.
@@ -148,23 +189,6 @@ fn says_something(examined: &Examined, record: &ImageSignature) -> bool {
     match examined.outcome {
         Outcome::UntrustedKey => false,
         outcome => !outcome.depends_on_the_question() || !record.is(object::VERIFIED),
-    }
-}
-
-/// The record of what verified; of nothing else.
-fn created(digest: &Digest, repository: &Repository, one: &Judged, blob: &[u8], recorded: &[ImageSignature]) -> Step {
-    let record = match object::record(digest, repository, &one.store, blob) {
-        Ok(record) => Box::new(record),
-        Err(why) => return Step::Skip(why),
-    };
-    let name = record.name_any();
-    let examined = one.examined.clone();
-    match recorded.iter().find(|there| there.name_any() == name) {
-        None => Step::Create(record, examined),
-        Some(there) if there.is(object::VERIFIED) && !hold::is_going(there) => {
-            Step::Skip(format!("imagesignature {name} holds another signature; delete it and run this again"))
-        }
-        Some(there) => Step::Replace(Box::new(there.clone()), record, examined),
     }
 }
 
@@ -268,6 +292,45 @@ mod tests {
         );
         squatter.status = recorded(b"b", Some(Outcome::Verified)).status;
         assert_eq!(actions(&found, &[squatter]), ["skip"], "what an auditor verified is not thrown away");
+    }
+
+    #[test]
+    fn a_record_that_is_replaced_takes_no_other_step() {
+        // The squatter's own content is among what is judged; whatever it comes to, its record goes.
+        let mut squatter = recorded(b"b", None);
+        squatter.metadata.name = object::name(&digest(), &repository(), b"a");
+        for outcome in [Outcome::MalformedSignature, Outcome::BadSignature, Outcome::IdentityMismatch] {
+            let found = [judged(b"a", Outcome::Verified), judged(b"b", outcome)];
+            assert_eq!(actions(&found, std::slice::from_ref(&squatter)), ["replace"], "{outcome:?}");
+            let found = [judged(b"b", outcome), judged(b"a", Outcome::Verified)];
+            assert_eq!(actions(&found, std::slice::from_ref(&squatter)), ["replace"], "{outcome:?}");
+            assert_eq!(actions(&found, &[going(squatter.clone())]), ["renew"], "{outcome:?}");
+        }
+        // Beside it, one that stays gets its verdict.
+        let found = [judged(b"a", Outcome::Verified), judged(b"b", Outcome::BadSignature)];
+        assert_eq!(actions(&found, &[squatter.clone(), recorded(b"b", None)]), ["replace", "update"]);
+    }
+
+    #[test]
+    fn what_verified_in_a_record_that_is_replaced_is_made_anew() {
+        // Another verified signature has squatted: with its own name it is no loss.
+        let squatting = |content: &[u8], name: &[u8]| {
+            let mut record = recorded(content, None);
+            record.metadata.name = object::name(&digest(), &repository(), name);
+            record
+        };
+        let verified = |blob: &[u8], key: &str| {
+            let mut one = judged(blob, Outcome::Verified);
+            one.examined.signer.as_mut().unwrap().fingerprint = key.to_owned();
+            one
+        };
+        let found = [verified(b"a", "A"), verified(b"b", "B"), verified(b"c", "C")];
+        assert_eq!(actions(&found[..2], &[squatting(b"b", b"a")]), ["replace", "create"]);
+        // In a row, each in the place of the next.
+        assert_eq!(actions(&found, &[squatting(b"b", b"a"), squatting(b"c", b"b")]), ["replace", "replace", "create"]);
+        let steps = plan(&digest(), &repository(), &found, &[squatting(b"b", b"a"), squatting(b"c", b"b")]);
+        let names: BTreeSet<_> = steps.iter().map(Step::name).collect();
+        assert_eq!((steps.len(), names.len()), (3, 3), "{steps:?}");
     }
 
     fn going(mut record: ImageSignature) -> ImageSignature {

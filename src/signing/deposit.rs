@@ -24,6 +24,9 @@ use crate::source::lookaside::{MAX_SIGNATURES, Put, StoreWriter};
 use crate::source::registry::Upstream;
 use crate::store::disk::{DiskError, Place, SignatureDir};
 
+/// A simple signature has a few hundred bytes, and a name and a digest in it.
+const MAX_OWN: usize = 64 << 10;
+
 /// The way to registries and stores, with time for each request.
 #[derive(Debug, Clone)]
 pub struct Line {
@@ -70,7 +73,8 @@ pub struct Depot {
 }
 
 impl Depot {
-    /// The signatures that are there for a digest; untrusted.
+    /// The signatures that are there for a digest; untrusted. A store's that are larger than any that is made here are left
+    /// out: it may have as many as it likes, and all are kept in memory.
     pub async fn existing(&self, repository: &Repository, digest: &Digest) -> Result<Vec<Bytes>, Fault> {
         match &self.destination {
             Destination::Folder(folder) => {
@@ -81,7 +85,8 @@ impl Depot {
                 let mut found = Vec::new();
                 for number in 1..=MAX_SIGNATURES {
                     match self.read(writer, repository, digest, number).await? {
-                        Some(signature) => found.push(signature),
+                        Some(signature) if signature.len() <= MAX_OWN => found.push(signature),
+                        Some(_) => {}
                         None => break,
                     }
                 }
@@ -120,14 +125,15 @@ impl Depot {
                 if now.as_ref() == Some(signature) {
                     return Ok(format!("{} (signature-{number})", writer.store()));
                 }
-                // Another writer was faster. A store that took it and shows something else has lost it.
+                // Another writer was faster if another one is there. A store that took it and shows nothing has lost it.
                 if now.is_none() {
                     let store = writer.store().to_string();
                     match put {
                         Put::Created => return Err(lost(&store, repository, digest)),
                         Put::Known => return Err(known(&store, repository, digest)),
                         Put::Refused(why) => return Err(refused(&store, repository, digest, &why)),
-                        Put::Taken => {}
+                        // The next number would lie behind a gap, where nobody reads.
+                        Put::Taken => return Err(hidden(&store, number, repository, digest)),
                     }
                 }
             } else if there.as_ref() == Some(signature) {
@@ -217,6 +223,16 @@ fn refused(place: &str, repository: &Repository, digest: &Digest, why: &str) -> 
     let why = if why.is_empty() { "it does not say why" } else { why };
     let what = format!("{place} refuses the signature of {}@{digest} (409): {why}", repository.path());
     Fault::new(FaultKind::TooLarge, what)
+}
+
+/// A server with a condition of its own for everything, or a cache before it that has not noticed.
+fn hidden(place: &str, number: usize, repository: &Repository, digest: &Digest) -> Fault {
+    let path = repository.path();
+    let what = format!(
+        "{place} says that it has signature-{number} of {path}@{digest} (412), and does not show it: if it is no cache that \
+         has yet to notice, the server does not take signatures"
+    );
+    Fault::new(FaultKind::BadAnswer, what)
 }
 
 fn full(place: &str, repository: &Repository, digest: &Digest) -> Fault {

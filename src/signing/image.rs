@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::deposit::Depot;
 use super::payload::{self, PayloadError};
-use super::signer::{Signer, SignerError};
+use super::signer::{Made, Signer, SignerError};
 use crate::domain::digest::Digest;
 use crate::domain::image::Repository;
 use crate::fault::{Fault, FaultKind};
@@ -57,13 +57,16 @@ pub struct Wanted<'a> {
     pub again: bool,
 }
 
+/// When a signature ends by its own account, if it does.
+pub type Ends = Option<SystemTime>;
+
 /// What became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// Signed; the place is for people.
-    Signed(String),
+    Signed(String, Ends),
     /// This key had signed this digest under this name before.
-    WasSigned,
+    WasSigned(Ends),
     /// Another one was wanted, and the very same bytes are there already.
     SameBytes,
 }
@@ -73,8 +76,8 @@ pub enum Outcome {
 pub async fn sign(signer: &Arc<Signer>, depot: &Depot, wanted: Wanted<'_>) -> Result<Outcome, SignError> {
     if !wanted.again {
         let existing = depot.existing(wanted.repository, wanted.digest).await?;
-        if is_signed(signer, existing, wanted).await? {
-            return Ok(Outcome::WasSigned);
+        if let Some(ends) = signed_until(signer, existing, wanted).await? {
+            return Ok(Outcome::WasSigned(ends));
         }
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
@@ -83,22 +86,29 @@ pub async fn sign(signer: &Arc<Signer>, depot: &Depot, wanted: Wanted<'_>) -> Re
     // gpg may wait for a person, or a card for a finger.
     let key = signer.clone();
     let made = blocking(move || key.sign(&payload, SystemTime::now)).await?;
-    let blob = Bytes::from(made?);
+    let Made { blob, ends } = made?;
+    let blob = Bytes::from(blob);
     // With the same second and a key that draws no random numbers even the bytes are the same.
     if wanted.again && depot.existing(wanted.repository, wanted.digest).await?.contains(&blob) {
         return Ok(Outcome::SameBytes);
     }
     let place = depot.put(wanted.repository, wanted.digest, &blob).await?;
-    Ok(Outcome::Signed(place))
+    Ok(Outcome::Signed(place, ends))
 }
 
-/// Whether one of these is a good signature of this key that says the same.
-async fn is_signed(signer: &Arc<Signer>, existing: Vec<Bytes>, wanted: Wanted<'_>) -> Result<bool, SignError> {
+/// If one of these is a good signature of this key that says the same: when the last of them ends.
+async fn signed_until(
+    signer: &Arc<Signer>,
+    existing: Vec<Bytes>,
+    wanted: Wanted<'_>,
+) -> Result<Option<Ends>, SignError> {
     let (key, digest, identity) = (signer.clone(), wanted.digest.clone(), wanted.identity.to_owned());
     blocking(move || {
         let now = SystemTime::now();
-        let mut payloads = existing.iter().filter_map(|blob| key.payload(blob, now));
-        payloads.any(|payload| payload.digest == digest && payload.reference == identity)
+        let payloads = existing.iter().filter_map(|blob| key.payload(blob, now));
+        let same = payloads.filter(|(payload, _)| payload.digest == digest && payload.reference == identity);
+        // What never ends comes after everything that does.
+        same.map(|(_, ends)| ends).max_by_key(|ends| (ends.is_none(), *ends))
     })
     .await
 }

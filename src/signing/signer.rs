@@ -35,6 +35,15 @@ pub struct Signer {
     notes: Vec<String>,
 }
 
+/// What a key has signed.
+#[derive(Debug)]
+pub struct Made {
+    /// The signature with what it is about.
+    pub blob: Vec<u8>,
+    /// When it ends by its own account, whatever becomes of the key.
+    pub ends: Option<SystemTime>,
+}
+
 #[derive(Debug)]
 enum How {
     Home { gnupg: Gnupg, passphrase: Passphrase },
@@ -93,7 +102,7 @@ impl Signer {
     }
 
     /// Signs a payload, and verifies it as podseal verifies everybody's: what no node would accept is not given out.
-    pub fn sign(&self, payload: &[u8], now: impl Fn() -> SystemTime) -> Result<Vec<u8>, SignerError> {
+    pub fn sign(&self, payload: &[u8], now: impl Fn() -> SystemTime) -> Result<Made, SignerError> {
         let blob = match &self.how {
             How::Home { gnupg, passphrase } => gnupg.sign(&self.fingerprint, payload, passphrase)?,
             How::File(file) => file.sign(payload)?,
@@ -103,7 +112,16 @@ impl Signer {
         if signed.content != payload {
             return Err(worthless("it signed something else than it was given".to_owned()));
         }
-        Ok(blob)
+        Ok(Made { blob, ends: signed.signature_ends })
+    }
+
+    /// Why a signature that it makes ends: podseal asks for no end, but gpg can be told to give every signature one.
+    pub fn why_it_ends(&self) -> String {
+        let home = match &self.how {
+            How::Home { gnupg, .. } => format!("{}/gpg.conf, or in that of the system", gnupg.place()),
+            How::File(_) => "the gpg.conf of the system".to_owned(),
+        };
+        format!("see default-sig-expire in {home}")
     }
 
     /// Verifies a signature against this key alone. `blob` is untrusted, and of at most 4 MiB.
@@ -111,10 +129,10 @@ impl Signer {
         self.keyring.verify(blob, now)
     }
 
-    /// What a signature says, if it is a good one of this key.
-    pub fn payload(&self, blob: &[u8], now: SystemTime) -> Option<SimplePayload> {
+    /// What a signature says, and when it ends by its own account, if it is a good one of this key.
+    pub fn payload(&self, blob: &[u8], now: SystemTime) -> Option<(SimplePayload, Option<SystemTime>)> {
         let signed = self.verify(blob, now).ok()?;
-        SimplePayload::parse(&signed.content).ok()
+        Some((SimplePayload::parse(&signed.content).ok()?, signed.signature_ends))
     }
 }
 

@@ -50,7 +50,7 @@ pub(in crate::cli) struct VerifyCommand {
     /// The registry may speak plain HTTP or have a TLS certificate that cannot be verified
     #[arg(long)]
     pub(in crate::cli) insecure: bool,
-    /// Registry credentials, in the form of ~/.docker/config.json
+    /// Registry credentials, in the form of ~/.docker/config.json; without it the logins of podman and docker
     #[arg(long, value_name = "FILE", visible_alias = "authfile")]
     pub(in crate::cli) docker_config: Option<PathBuf>,
     /// PEM certificates trusted for registry and signature store, besides the system's

@@ -25,6 +25,11 @@ use crate::verify::{PodContext, Verifier};
 
 const NOTHING_TO_JUDGE: &str = "no Pod and no Pod template in the files given with -f";
 
+/// Who asks by kubectl means the cluster, and would take what no policy forbids for allowed there.
+const ASK_THE_CLUSTER: &str = "files and images are judged by the policies given with --policy, not by the cluster's, and \
+    none was given: kubectl podseal explain IMAGE -n NAMESPACE judges by the cluster's policies, and so does kubectl podseal \
+    check, about the Pods that run";
+
 /// `plugin`: as `kubectl podseal`, where one namespace is meant unless all are.
 pub(super) fn run(mut command: Box<CheckCommand>, plugin: bool, verbose: u8) -> ExitCode {
     // Keys that are left out are not in the answer, and whoever made the Secret is the one who reads this.
@@ -38,23 +43,31 @@ pub(super) fn run(mut command: Box<CheckCommand>, plugin: bool, verbose: u8) -> 
             }
         }
     }
-    decide(&command)
+    decide(&command, plugin)
 }
 
 /// The command without its log, which is one for the whole process and so not for tests.
-pub(super) fn decide(command: &CheckCommand) -> ExitCode {
-    configuration(command).and_then(|configuration| judge_all(command, configuration)).unwrap_or_else(|error| {
+pub(super) fn decide(command: &CheckCommand, plugin: bool) -> ExitCode {
+    configuration(command).and_then(|configuration| judge_all(command, configuration, plugin)).unwrap_or_else(|error| {
         complain(&error);
         ExitCode::from(USAGE)
     })
 }
 
-fn judge_all(command: &CheckCommand, mut configuration: Configuration) -> Result<ExitCode, String> {
+fn judge_all(command: &CheckCommand, mut configuration: Configuration, plugin: bool) -> Result<ExitCode, String> {
     if command.cluster {
         return runtime()?.block_on(cluster::check(command, configuration));
     }
     let subjects = subjects(command, &mut configuration)?;
+    if plugin && is_without_policy(command, &configuration) {
+        return Err(ASK_THE_CLUSTER.to_owned());
+    }
     runtime()?.block_on(check(command, subjects, configuration))
+}
+
+/// Whether everything is allowed because there is nothing to judge by.
+fn is_without_policy(command: &CheckCommand, configuration: &Configuration) -> bool {
+    command.containers_policy.is_none() && configuration.has_no_policy() && !command.decision.deny_without_policy
 }
 
 /// Reads the files given with --policy.
@@ -99,7 +112,7 @@ fn subjects(command: &CheckCommand, configuration: &mut Configuration) -> Result
     }
     if command.containers_policy.is_some() {
         configuration.remarks.extend(containers::ignored(configuration));
-    } else if configuration.has_no_policy() && !command.decision.deny_without_policy {
+    } else if is_without_policy(command, configuration) {
         configuration.remarks.push("no policy was given, and without one images are allowed: give --policy".to_owned());
     }
     Ok(subjects)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
@@ -102,11 +102,16 @@ async fn apply_entries(ours: &[Map<String, Value>], arguments: &EntryArguments) 
         let mut object = policy(name, &merged);
         // The list is one value to the API server: it must still be the one that was read.
         let version = live.as_ref().and_then(|live| live.metadata.resource_version.clone());
-        if let Some(version) = &version {
+        let done = if let Some(version) = &version {
             object["metadata"]["resourceVersion"] = json!(version);
-        }
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        match api.patch(name, &parameters, &Patch::Apply(&object)).await {
+            api.patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&object)).await
+        } else {
+            // Applied, it would take the place of what somebody else has made since: a new object must be new.
+            let new = serde_json::from_value(object).map_err(|error| error.to_string())?;
+            let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+            api.create(&parameters, &new).await
+        };
+        match done {
             Ok(_) => {
                 let what = if version.is_some() { "changed" } else { "created" };
                 print(&format!(
@@ -213,11 +218,83 @@ pub(super) async fn found(api: &Api<DynamicObject>, wanted: impl Fn(&Value) -> b
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
+    use crate::cli::args::{ClusterArguments, ConnectionArguments};
+    use crate::source::testing::{Seen, Server, reply};
 
     fn ours(registry: &str) -> Map<String, Value> {
         let entry = json!({"registry": registry, "signCheck": true, "gpgKeyRef": "k8s://ns/sigstore-key-a"});
         entry.as_object().unwrap().clone()
+    }
+
+    /// An API server that holds one policy, which somebody else makes right after it was said that there is none.
+    fn api_server(late: Option<Value>) -> Server {
+        let versioned = |mut late: Value| {
+            late["metadata"]["resourceVersion"] = json!("7");
+            late
+        };
+        let (kept, late) = (Mutex::new(None::<Value>), Mutex::new(late.map(versioned)));
+        Server::plain(1, move |seen: &Seen| {
+            let mut kept = kept.lock().unwrap();
+            let answer =
+                |status: u16, body: &Value| reply(status, body.to_string()).with("content-type", "application/json");
+            let failure = |code: u16, reason: &str| {
+                let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                    "message": reason, "reason": reason, "code": code});
+                answer(code, &status)
+            };
+            match seen.method.as_str() {
+                "GET" if seen.target.contains("/imagemakers") => {
+                    let found = kept.clone();
+                    if let Some(late) = late.lock().unwrap().take() {
+                        *kept = Some(late);
+                    }
+                    found.map_or_else(|| failure(404, "NotFound"), |found| answer(200, &found))
+                }
+                "GET" => answer(200, &json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": []})),
+                "POST" if kept.is_some() => failure(409, "AlreadyExists"),
+                _ => {
+                    let mut new: Value = serde_json::from_str(&seen.body).unwrap();
+                    let same = |one: &Value| one.pointer("/metadata/resourceVersion").cloned();
+                    let there = kept.as_ref().and_then(same);
+                    if same(&new).is_some() && same(&new) != there {
+                        return failure(409, "Conflict");
+                    }
+                    new["metadata"]["resourceVersion"] = json!("8");
+                    *kept = Some(new.clone());
+                    answer(201, &new)
+                }
+            }
+        })
+    }
+
+    /// The entries' paths in what was written last.
+    fn applied_to(server: &Server) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let kubeconfig = folder.path().join("kubeconfig");
+        let text = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}], "users": [{"name": "u", "user": {}}],
+            "clusters": [{"name": "c", "cluster": {"server": format!("http://{}", server.host())}}]});
+        std::fs::write(&kubeconfig, text.to_string()).unwrap();
+        let connection = ConnectionArguments { kubeconfig: Some(kubeconfig), context: None };
+        let cluster = ClusterArguments { connection, own_namespace: "ns".to_owned() };
+        let arguments = EntryArguments { apply: true, policy_name: "imagemakers".to_owned(), cluster };
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(apply_entries(&[ours("r.local")], &arguments)).unwrap();
+        let wrote = server.seen().into_iter().rfind(|seen| seen.method != "GET").unwrap();
+        let wrote: Value = serde_json::from_str(&wrote.body).unwrap();
+        let entries = wrote.pointer("/spec/registries").unwrap().as_array().unwrap().clone();
+        entries.iter().map(|entry| entry["registry"].as_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_policy_that_somebody_makes_at_the_same_time_loses_nothing() {
+        let late = policy("imagemakers", &[json!({"registry": "theirs.local", "signCheck": false})]);
+        assert_eq!(applied_to(&api_server(Some(late))), ["theirs.local", "r.local"]);
+        assert_eq!(applied_to(&api_server(None)), ["r.local"]);
     }
 
     #[test]

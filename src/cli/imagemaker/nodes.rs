@@ -53,13 +53,17 @@ fn scopes(path: &str) -> Vec<String> {
 }
 
 /// registries.d: where signatures are read, under both names, the newer and the one that CRI-O before 1.26 knows.
+///
+/// As soon as two makers differ, each has a section of its own: a maker without one would be sent to the store of a maker
+/// whose path lies around its own, and not to the default.
 fn registries_d(makers: &[Maker], staging: Option<&Path>) -> String {
     let mut text = "# Made by podseal imagemaker policy. It stands in for the file of this name that comes with the packages, because\n\
                     # default-docker may be in one file only.\n"
         .to_owned();
-    let stores: Vec<_> = makers.iter().filter_map(|maker| maker.lookaside.as_deref()).collect();
-    // What most of them have.
-    let common = stores.iter().max_by_key(|store| stores.iter().filter(|other| other == store).count()).copied();
+    let stores: Vec<_> = makers.iter().map(|maker| maker.lookaside.as_deref()).collect();
+    let differ = stores.iter().any(|store| Some(store) != stores.first());
+    // A section that names no store is passed over. With one for all images, makers without a store would be sent to it.
+    let common = if stores.contains(&None) { None } else { most(&stores) };
     let section = |indent: &str, store: Option<&str>| {
         let mut lines = String::new();
         if let Some(store) = store {
@@ -73,16 +77,34 @@ fn registries_d(makers: &[Maker], staging: Option<&Path>) -> String {
         lines
     };
     let _ = write!(text, "default-docker:\n{}", section("  ", common));
-    let others: Vec<_> = makers.iter().filter(|maker| maker.lookaside.as_deref() != common).collect();
-    if !others.is_empty() {
+    if differ {
         text.push_str("docker:\n");
     }
-    for maker in others {
+    for maker in makers.iter().filter(|_| differ) {
         for scope in scopes(&maker.path) {
             let _ = write!(text, "  {}:\n{}", Value::from(scope), section("    ", maker.lookaside.as_deref()));
         }
     }
     text
+}
+
+/// The store that most makers have.
+fn most<'a>(stores: &[Option<&'a str>]) -> Option<&'a str> {
+    stores.iter().max_by_key(|store| stores.iter().filter(|other| other == store).count()).copied().flatten()
+}
+
+/// Makers without a store below the path of one that has a store: registries.d cannot say of them that there is none.
+fn misled(makers: &[Maker]) -> Vec<String> {
+    let around = |inner: &Maker| {
+        let around = |outer: &&Maker| inner.path.strip_prefix(&outer.path).is_some_and(|rest| rest.starts_with('/'));
+        makers.iter().filter(around).max_by_key(|outer| outer.path.len()).and_then(|outer| outer.lookaside.as_deref())
+    };
+    let storeless = makers.iter().filter(|maker| maker.lookaside.is_none());
+    let found = storeless.filter_map(|maker| Some((maker, around(maker)?)));
+    let note = |(maker, store): (&Maker, &str)| {
+        format!("note: {} has no lookaside, and nodes will look for its signatures in {store}: give it one", maker.path)
+    };
+    found.map(note).collect()
 }
 
 /// `policy.json`, registries.d and the keys of all makers, in one new directory.
@@ -104,6 +126,9 @@ fn write(out: &Path, arguments: &PolicyArguments, makers: &Makers) -> Result<(),
         out.display(),
         arguments.node_keys.display()
     ));
+    for note in misled(list) {
+        complain(&note);
+    }
     complain(
         "note: nodes reject every image of another registry, those of the node itself (sandbox, network) included",
     );
@@ -163,10 +188,61 @@ mod tests {
             1,
             "{text}"
         );
-        assert_eq!(text.matches("lookaside-staging: \"file:///var/sigstore/sigstore/\"").count(), 2, "{text}");
+        assert_eq!(text.matches("lookaside-staging: \"file:///var/sigstore/sigstore/\"").count(), 4, "{text}");
         assert!(text.contains("  \"other.local\":\n    lookaside: \"http://other.local/s\"\n"), "{text}");
         std::fs::write(folder.path().join("default.yaml"), &text).unwrap();
         RegistriesD::load_as_written(folder.path()).unwrap();
         assert!(!registries_d(&makers[..2], None).contains("docker:\n  \""));
+    }
+
+    /// Where nodes with this registries.d look for signatures of an image; `-` is nowhere.
+    fn store_of(text: &str, image: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("default.yaml"), text).unwrap();
+        let read = RegistriesD::load_as_written(folder.path()).unwrap();
+        let found = read.lookaside(&image.parse::<crate::domain::image::ImageRef>().unwrap());
+        found.map_or("-".to_owned(), ToString::to_string)
+    }
+
+    #[test]
+    fn nested_makers_each_have_their_own_store() {
+        let (common, other) = ("http://sigstore.local:81/sigstore", "http://other.local/sigstore");
+        let makers = [
+            maker("a", "registry.local", common),
+            maker("b", "registry.local/x/y", common),
+            maker("c", "registry.local/x", other),
+            maker("hub", "docker.io", other),
+            maker("nginx", "docker.io/nginx", common),
+        ];
+        for staging in [None, Some(Path::new("/var/sigstore/sigstore/"))] {
+            let text = registries_d(&makers, staging);
+            for (image, store) in [
+                ("registry.local/app:1", common),
+                ("registry.local/x/app:1", other),
+                ("registry.local/x/y/app:1", common),
+                ("registry.local/x/yy/app:1", other),
+                ("docker.io/team/app:1", other),
+                ("nginx:1", common),
+            ] {
+                assert_eq!(store_of(&text, image).trim_end_matches('/'), store, "{image}\n{text}");
+            }
+        }
+        assert_eq!(misled(&makers), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_maker_without_a_store_is_sent_to_none_or_it_is_said() {
+        let store = "http://other.local/sigstore";
+        let mut makers = [maker("a", "registry.local", store), maker("b", "elsewhere.local", store)];
+        makers[1].lookaside = None;
+        let text = registries_d(&makers, None);
+        assert_eq!(store_of(&text, "registry.local/app:1").trim_end_matches('/'), store, "{text}");
+        assert_eq!(store_of(&text, "elsewhere.local/app:1"), "-", "{text}");
+        assert_eq!(misled(&makers), Vec::<String>::new());
+        makers[1].path = "registry.local/x".to_owned();
+        let notes = misled(&makers);
+        assert!(notes.len() == 1 && notes[0].contains("registry.local/x has no lookaside"), "{notes:?}");
+        makers[1].path = "registry.localx".to_owned();
+        assert_eq!(misled(&makers), Vec::<String>::new(), "not below it");
     }
 }

@@ -14,11 +14,14 @@ pub(super) fn run(arguments: &RemoveArguments) -> Result<ExitCode, Failure> {
     let in_use: Vec<_> =
         maker.keys.iter().filter(|key| key.state != State::Revoked).map(|key| key.fingerprint.as_str()).collect();
     if !in_use.is_empty() && !arguments.force {
+        // Of several keys revoke wants to be told which.
+        let one = |key: &&str| format!("podseal imagemaker revoke {} --fingerprint {key}", maker.name);
         return Err(Failure::Failed(format!(
-            "the maker {0} has keys that still verify ({1}): podseal imagemaker revoke {0} ends them for good everywhere, \
-             --force only takes them out of the key directory",
+            "the maker {} has keys that still verify ({}): {} ends them for good everywhere, --force only takes them out of \
+             the key directory",
             maker.name,
-            in_use.join(", ")
+            in_use.join(", "),
+            in_use.iter().map(one).collect::<Vec<_>>().join(" && ")
         )));
     }
     makers.remove(&maker.name, arguments.keep_key_file)?;

@@ -10,6 +10,7 @@ use sequoia_openpgp::crypto::mem::Protected;
 use crate::cli::args::sign::{CosignFormat, DestinationArguments, KeyArguments, RegistryArguments};
 use crate::cli::imagemaker::Failure;
 use crate::cli::imagemaker::prompt::Terminal;
+use crate::cli::logins;
 use crate::cli::output::complain;
 use crate::cli::sign::{Failed, certificate};
 use crate::domain::image::{ImageRef, Repository};
@@ -23,7 +24,6 @@ use crate::signing::signer::{Keys, Signer, is_address};
 use crate::source::SourceConfig;
 use crate::source::access::Transport;
 use crate::source::certificate::{ClientCertificate, Presented};
-use crate::source::credentials::{DockerConfig, Keychain};
 use crate::source::lookaside::StoreWriter;
 use crate::source::registries_d::RegistriesD;
 use crate::source::registry::Upstream;
@@ -46,45 +46,8 @@ pub(in crate::cli) fn line(arguments: &RegistryArguments) -> Result<Line, String
         None => why,
     })?;
     let transport = Transport { insecure: arguments.insecure, ..Transport::default() };
-    let keychain = Arc::new(keychain(arguments.authfile.as_deref())?);
+    let keychain = Arc::new(logins::keychain("--authfile", arguments.authfile.as_deref())?);
     Ok(Line { upstream: Arc::new(upstream), transport, keychain, timeout: arguments.timeout })
-}
-
-/// The file that is named must be there; of those that tools write by themselves, what is there counts.
-fn keychain(authfile: Option<&Path>) -> Result<Keychain, String> {
-    if let Some(path) = authfile {
-        let config = credentials(path, &read("--authfile", path)?)?;
-        return Ok(Keychain::new([Arc::new(config)]));
-    }
-    let mut found = Vec::new();
-    for path in usual_authfiles() {
-        if path.is_file() {
-            found.push(Arc::new(credentials(&path, &read("credentials", &path)?)?));
-        }
-    }
-    Ok(Keychain::new(found))
-}
-
-fn credentials(path: &Path, bytes: &[u8]) -> Result<DockerConfig, String> {
-    let config = DockerConfig::from_file_bytes(bytes).map_err(|why| format!("{}: {why}", path.display()))?;
-    for problem in config.problems() {
-        complain(&printable(&format!("{}: {problem}", path.display())));
-    }
-    Ok(config)
-}
-
-/// Where podman, skopeo and docker keep logins: containers-auth.json(5).
-fn usual_authfiles() -> Vec<PathBuf> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if let Some(path) = variable("REGISTRY_AUTH_FILE") {
-        return vec![path];
-    }
-    let home = variable("HOME");
-    let config = variable("XDG_CONFIG_HOME").or_else(|| Some(home.as_ref()?.join(".config")));
-    let docker = variable("DOCKER_CONFIG").or_else(|| Some(home.as_ref()?.join(".docker")));
-    let runtime = variable("XDG_RUNTIME_DIR").map(|path| path.join("containers/auth.json"));
-    let config = config.map(|path| path.join("containers/auth.json"));
-    runtime.into_iter().chain(config).chain(docker.map(|path| path.join("config.json"))).collect()
 }
 
 /// The keys that sign. Those for simple signatures and cosign's may be wanted together.

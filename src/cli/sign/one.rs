@@ -1,5 +1,7 @@
 //! One image: what is behind its name, and the signatures of it.
 
+use std::time::SystemTime;
+
 use serde::Deserialize;
 
 use super::context::{Destinations, SigningKeys};
@@ -12,6 +14,7 @@ use crate::fault::Fault;
 use crate::signing::cosign;
 use crate::signing::deposit::{Depot, Line};
 use crate::signing::image::{self, Outcome, SignError, Wanted};
+use crate::signing::makers::date;
 use crate::source::registry::Manifest;
 
 /// Manifests of one index that are signed.
@@ -183,7 +186,15 @@ pub(in crate::cli) async fn sign_digest(
     let name = format!("{} ({})", wanted.identity, wanted.digest);
     let mut code = 0;
     if let (Some(signer), Some(depot)) = (&keys.simple, depot) {
-        code = report(&name, signer.fingerprint(), image::sign(signer, depot, wanted).await);
+        let done = image::sign(signer, depot, wanted).await;
+        let ends = match &done {
+            Ok(Outcome::Signed(_, ends) | Outcome::WasSigned(ends)) => *ends,
+            _ => None,
+        };
+        code = report(&name, signer.fingerprint(), done);
+        if let Some(ends) = ends {
+            complain(&printable(&ending(&name, ends, &signer.why_it_ends())));
+        }
     }
     if let Some((key, form)) = &keys.cosign {
         let done = cosign::sign(key, line, manifest, wanted, *form).await;
@@ -192,13 +203,18 @@ pub(in crate::cli) async fn sign_digest(
     code
 }
 
+/// Nobody asked for an end here, and nobody would notice before the image is refused.
+fn ending(name: &str, ends: SystemTime, why: &str) -> String {
+    format!("{name}: this signature ends on {}, and verifies until then only: {why}", date(ends))
+}
+
 fn report(name: &str, key: &str, done: Result<Outcome, SignError>) -> u8 {
     match done {
-        Ok(Outcome::Signed(place)) => {
+        Ok(Outcome::Signed(place, _)) => {
             print(&format!("signed {name} by {key} in {place}\n"));
             0
         }
-        Ok(Outcome::WasSigned) => {
+        Ok(Outcome::WasSigned(_)) => {
             complain(&format!(
                 "{name} was signed by {key} before, and nothing is added; podseal sign --again adds another"
             ));

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::Trouble;
 use crate::cli::args::VerifyCommand;
+use crate::cli::logins;
 use crate::domain::digest::Digest;
 use crate::domain::identity::SignedIdentity;
 use crate::domain::image::{ImageRef, Repository};
@@ -14,7 +15,6 @@ use crate::fault::Fault;
 use crate::records::collect::{Collected, Place};
 use crate::source::SourceConfig;
 use crate::source::access::{Access, Transport};
-use crate::source::credentials::{DockerConfig, Keychain};
 use crate::source::lookaside::StoreUrl;
 use crate::source::registries_d::RegistriesD;
 use crate::source::registry::Upstream;
@@ -77,7 +77,8 @@ impl Sources {
         };
         let config = SourceConfig { extra_ca, ..SourceConfig::default() };
         let upstream = Upstream::new(config).map_err(Trouble::Usage)?;
-        let keychain = Arc::new(Keychain::new(credentials(command)?.map(Arc::new)));
+        let keychain = logins::keychain("--docker-config", command.docker_config.as_deref()).map_err(Trouble::Usage)?;
+        let keychain = Arc::new(keychain);
         let transport = Transport { insecure: command.insecure, ..Transport::default() };
         let access = Access { transport, keychain, deadline: Instant::now() + command.timeout };
         let asked = match &command.registry_url {
@@ -112,13 +113,6 @@ pub(super) fn unknown(fault: &Fault) -> Trouble {
     Trouble::Unknown(format!("{}{detail}", fault.message()))
 }
 
-fn credentials(command: &VerifyCommand) -> Result<Option<DockerConfig>, Trouble> {
-    let Some(file) = &command.docker_config else { return Ok(None) };
-    let failed = |e: &dyn std::fmt::Display| Trouble::Usage(format!("--docker-config {}: {e}", file.display()));
-    let bytes = std::fs::read(file).map_err(|e| failed(&e))?;
-    DockerConfig::from_file_bytes(&bytes).map(Some).map_err(|e| failed(&e))
-}
-
 /// The same repository at another registry.
 fn elsewhere(url: &str, insecure: bool, repository: &Repository) -> Result<Repository, Trouble> {
     let wrong = |what: &str| Trouble::Usage(format!("--registry-url {url}: {what}"));
@@ -137,6 +131,10 @@ fn elsewhere(url: &str, insecure: bool, repository: &Repository) -> Result<Repos
 fn store(command: &VerifyCommand, image: &ImageRef) -> Result<Option<StoreUrl>, Trouble> {
     if let Some(url) = &command.lookaside {
         let store = StoreUrl::from_administrator(url).map_err(|e| Trouble::Usage(format!("--lookaside {url}: {e}")))?;
+        // A slip of the pen, or a volume that is not mounted, would look like a store without signatures.
+        if let Some(folder) = store.folder().filter(|folder| !folder.is_dir()) {
+            return Err(Trouble::Unknown(format!("--lookaside {url}: there is no folder {}", folder.display())));
+        }
         return Ok(Some(store));
     }
     let directory = match &command.registries_d {

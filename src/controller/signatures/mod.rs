@@ -35,6 +35,7 @@ use crate::records::{hold, object};
 use crate::signature::openpgp::inspect;
 use crate::source::registry::Upstream;
 use crate::telemetry::metrics::Unimported;
+use crate::telemetry::seldom;
 
 /// After a start, other work comes first.
 const FIRST: Duration = Duration::from_secs(10);
@@ -50,6 +51,8 @@ const CONCURRENT: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// After so many faults of one store in a round it is left alone until the next.
 const MAX_FAULTS: usize = 3;
+/// After so many objects in a row that the API server did not take, the round ends: it takes none at all.
+const MAX_REFUSED: usize = 50;
 
 /// What is imported, and how often.
 #[derive(Debug, Clone)]
@@ -194,7 +197,7 @@ impl Importer {
                 repositories.iter().filter_map(|name| Some((digest.clone(), name.clone(), stores.of(name, digest)?)));
             wanted.extend(asked);
         }
-        let mut made = 0;
+        let (mut made, mut refused) = (0, 0);
         for some in wanted.chunks(CONCURRENT) {
             let asked = some
                 .iter()
@@ -203,7 +206,9 @@ impl Importer {
             let looked: Vec<_> = futures::stream::iter(looking).buffered(CONCURRENT).collect().await;
             for one in looked {
                 match one.found {
-                    Ok(found) => made += self.make(&one.digest, &one.repository, found, inventory).await?,
+                    Ok(found) => {
+                        made += self.make(&one.digest, &one.repository, found, inventory, &mut refused).await?;
+                    }
                     Err(fault) => {
                         *faults.entry(one.store).or_default() += 1;
                         self.context.metrics.controller.import.failed();
@@ -230,13 +235,15 @@ impl Importer {
         Looked { digest: digest.clone(), repository: repository.clone(), store: store.to_string(), found }
     }
 
-    /// Makes the objects that are missing, as far as there is room.
+    /// Makes the objects that are missing, as far as there is room. `refused` counts those in a row that could not be made:
+    /// one that a webhook or a quota refuses keeps nobody else's from being made.
     async fn make(
         &self,
         digest: &Digest,
         repository: &Repository,
         found: Vec<Found>,
         inventory: &mut Inventory,
+        refused: &mut usize,
     ) -> Result<usize, String> {
         let metrics = &self.context.metrics.controller.import;
         let (mut made, mut cores) = (0, BTreeSet::new());
@@ -263,7 +270,20 @@ impl Importer {
                 continue;
             };
             record.labels_mut().insert(object::IMPORTED.to_owned(), "true".to_owned());
-            if self.records.create(&record).await? {
+            let created = match self.records.create(&record).await {
+                Err(why) if *refused + 1 >= MAX_REFUSED => return Err(why),
+                Err(why) => {
+                    *refused += 1;
+                    metrics.failed();
+                    if seldom::says(&why) {
+                        warn!("a signature was not imported: {why}");
+                    }
+                    continue;
+                }
+                Ok(created) => created,
+            };
+            *refused = 0;
+            if created {
                 made += 1;
                 metrics.imported();
                 inventory.imported.entry(digest.clone()).or_default().push(name.clone());

@@ -104,6 +104,8 @@ pub struct SignedContent {
     pub signer: GpgSigner,
     /// The earliest time at which this verdict ends: expiry of signature, key or certificate.
     pub valid_until: Option<SystemTime>,
+    /// When the signature itself says that it ends.
+    pub signature_ends: Option<SystemTime>,
 }
 
 impl Keyring {
@@ -149,7 +151,8 @@ impl Keyring {
             match self.try_candidate(candidate, &message, &signed_bytes, &policy, now) {
                 Ok((signer, valid_until)) => {
                     drop(signed_bytes);
-                    return Ok(SignedContent { content: message.content, signer, valid_until });
+                    let signature_ends = message.signature.signature_expiration_time();
+                    return Ok(SignedContent { content: message.content, signer, valid_until, signature_ends });
                 }
                 // Another key with the same ID says nothing about this one; a named reason says more than "bad".
                 Err(why) if error == SignatureError::Bad => error = why,

@@ -79,7 +79,8 @@ pub async fn sign(
         Form::Bundle => job.bundle().await?,
         Form::Legacy => job.legacy().await?,
     };
-    Ok(if done { Outcome::Signed(format!("the registry {}", wanted.repository.host())) } else { Outcome::WasSigned })
+    let place = || format!("the registry {}", wanted.repository.host());
+    Ok(if done { Outcome::Signed(place(), None) } else { Outcome::WasSigned(None) })
 }
 
 struct Job<'a> {

@@ -63,6 +63,17 @@ async fn a_signature_goes_behind_those_that_are_there() {
 }
 
 #[tokio::test]
+async fn what_a_store_has_that_nobody_signs_is_not_kept() {
+    let large = "x".repeat(MAX_OWN + 1);
+    let server = store(&["one", &large, &large[1..]], None);
+    let depot = uploading(&server);
+    let found = depot.existing(&repository(), &digest()).await.expect("read");
+    assert_eq!(found.iter().map(Bytes::len).collect::<Vec<_>>(), [3, MAX_OWN]);
+    let place = put(&depot, "own").await.expect("put");
+    assert!(place.ends_with("(signature-4)"), "it has its number all the same: {place}");
+}
+
+#[tokio::test]
 async fn a_faster_writer_keeps_its_number() {
     let server = store(&["one"], Some("other"));
     let depot = uploading(&server);
@@ -76,6 +87,15 @@ async fn a_store_that_loses_what_it_took_is_found_out() {
     let server = Server::plain(1, |seen| reply(if seen.method == "PUT" { 201 } else { 404 }, ""));
     let fault = put(&uploading(&server), "x").await.expect_err("lost");
     assert!(fault.message().contains("took the signature") && fault.kind().retryable(), "{fault}");
+}
+
+#[tokio::test]
+async fn a_store_that_has_every_number_and_shows_none_is_not_full() {
+    let server = Server::plain(1, |seen| reply(if seen.method == "PUT" { 412 } else { 404 }, ""));
+    let fault = put(&uploading(&server), "x").await.expect_err("hidden");
+    assert!(fault.message().contains("says that it has signature-1 of a/b@"), "{fault}");
+    assert!(!fault.message().contains("128") && fault.kind().retryable(), "{fault}");
+    assert_eq!(server.lines().iter().filter(|line| line.starts_with("PUT")).count(), 1, "nothing behind a gap");
 }
 
 #[tokio::test]

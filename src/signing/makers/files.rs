@@ -2,10 +2,12 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::store::disk::files::rights_of;
+use rustix::fs::OFlags;
+
+use crate::store::disk::files::{names, rights_of};
 
 /// The key directory.
 pub(super) const KEYS: &str = "keys";
@@ -26,9 +28,21 @@ pub fn lay_out(directory: &Path) -> Result<(), String> {
         }
         fs::create_dir_all(&path).map_err(named)?;
         // Whatever the umask is.
-        fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(named)?;
+        give_mode(&path, mode).map_err(named)?;
     }
     Ok(())
+}
+
+/// Gives a folder that was just made its mode; the group that it hands on is kept. Who may write to the directory may have put
+/// something else in its place meanwhile: a link is not followed, and a folder in use stays as it is.
+fn give_mode(folder: &Path, mode: u32) -> std::io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = File::from(rustix::fs::open(folder, flags, rustix::fs::Mode::empty())?);
+    let about = opened.metadata()?;
+    if names(&opened)?.next().is_some() {
+        return Err(std::io::Error::other("somebody put another folder in its place"));
+    }
+    opened.set_permissions(Permissions::from_mode((about.mode() & 0o7000) | mode))
 }
 
 /// The file that whoever changes something here locks; the group of the directory may, too. The error says which right
@@ -135,6 +149,25 @@ fn sync_folder(path: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_in_the_place_of_a_new_folder_changes_no_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let (own, other, link) = (folder.path().join("own"), folder.path().join("other"), folder.path().join("link"));
+        for path in [&own, &other] {
+            fs::create_dir(path).unwrap();
+            fs::set_permissions(path, Permissions::from_mode(0o2700)).unwrap();
+        }
+        std::os::unix::fs::symlink(&other, &link).unwrap();
+        give_mode(&link, 0o775).unwrap_err();
+        assert_eq!(mode(&other), 0o2700);
+        give_mode(&own, 0o775).unwrap();
+        assert_eq!(mode(&own), 0o2775, "the group is handed on as before");
+        // A folder with others in it is not the one that was made.
+        fs::create_dir(other.join("x")).unwrap();
+        give_mode(&other, 0o775).unwrap_err();
+    }
 
     #[test]
     fn a_lock_is_for_the_directorys_group_and_a_missing_right_is_named() {

@@ -19,6 +19,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio::time::{Instant, sleep};
 use url::Url;
 
+use super::document::error_code;
 use super::{Access, Answer, MAX_MANIFEST, Remote, Upstream};
 use crate::domain::digest::Digest;
 use crate::domain::image::Repository;
@@ -164,6 +165,11 @@ impl Upstream {
         let content = Content { bytes: bytes.clone(), media_type: Some(kind), ..Content::default() };
         let url = remote.url(&format!("manifests/{}", tag.unwrap_or(digest.as_str())))?;
         let answer = remote.write(Method::PUT, url, content).await?;
+        if is_refusal(&answer) {
+            let code = error_code(&answer.body).map(|code| format!(" ({code})")).unwrap_or_default();
+            let status = answer.status.as_u16();
+            return Err(bad(&format!("the registry refuses the manifest {digest}: status {status}{code}")));
+        }
         remote.expect(&answer, &[StatusCode::CREATED, StatusCode::OK])?;
         match self.manifest(repository, &digest, access).await? {
             Some(_) => Ok((digest, answer.headers.contains_key(SUBJECT))),
@@ -285,6 +291,18 @@ impl Upload<'_> {
             Fault::new(FaultKind::Configuration, what)
         })
     }
+}
+
+/// Whether the registry will not take this manifest, now or later. What it names may still be on its way to all of a
+/// registry's parts.
+fn is_refusal(answer: &Answer) -> bool {
+    let definite = [
+        StatusCode::BAD_REQUEST,
+        StatusCode::PAYLOAD_TOO_LARGE,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        StatusCode::UNPROCESSABLE_ENTITY,
+    ];
+    definite.contains(&answer.status) && !error_code(&answer.body).is_some_and(|code| code.contains("UNKNOWN"))
 }
 
 /// The same access with time for one request.

@@ -17,6 +17,7 @@ crate::tests! {
     signatures_of_images_in_use_are_imported_and_go_when_they_are_not,
     a_name_that_a_running_pod_was_given_later_makes_no_record,
     what_a_finalizer_holds_is_neither_counted_nor_in_the_way,
+    a_record_that_the_cluster_refuses_keeps_no_other_from_being_made,
     a_hostile_store_fills_nothing,
     g5_a_policy_of_a_namespace_sends_the_import_nowhere,
     without_the_definition_the_import_says_so_and_the_rest_goes_on,
@@ -195,6 +196,36 @@ fn what_a_finalizer_holds_is_neither_counted_nor_in_the_way() {
     assert!(matches!(part.metric("podseal_imported_signatures_removed_total"), None | Some(0.0)));
     let log = part.process.log();
     assert_eq!(log.matches("are being deleted and still there: finalizers hold them").count(), 1, "{log}");
+}
+
+fn a_record_that_the_cluster_refuses_keeps_no_other_from_being_made() {
+    let site = Site::new();
+    let world = World::new(&site.cluster, "refused");
+    let mut images: Vec<_> = (0..4).map(|n| site.signed(&format!("use/image-{n}:1"))).collect();
+    // The first one that is asked about.
+    images.sort_by(|a, b| a.digest.cmp(&b.digest));
+    let (refused, others) = images.split_first().unwrap();
+    site.cluster
+        .apply(&format!(
+            "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicy\nmetadata: {{name: foreign}}\n\
+             spec:\n  failurePolicy: Fail\n  matchConstraints:\n    resourceRules:\n\
+             \x20   - {{apiGroups: ['*'], apiVersions: ['*'], resources: [imagesignatures], operations: [CREATE]}}\n\
+             \x20 validations:\n  - {{expression: \"object.spec.image != '{}'\", message: foreign}}\n---\n\
+             apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicyBinding\n\
+             metadata: {{name: foreign}}\nspec: {{policyName: foreign, validationActions: [Deny]}}\n",
+            refused.digest
+        ))
+        .succeeded();
+    // It takes the API server a moment.
+    std::thread::sleep(Duration::from_secs(5));
+    for (n, image) in images.iter().enumerate() {
+        site.run("default", &format!("pod-{n}"), image, true);
+    }
+    let part = site.importer(&world, "importer", &[]);
+    soon("the others are imported", || others.iter().all(|image| site.of(image).len() == 1).then_some(()));
+    assert!(site.of(refused).is_empty());
+    assert!(part.metric("podseal_signature_import_failures_total") >= Some(1.0));
+    assert!(part.process.log().contains("a signature was not imported: "), "{}", part.process.log());
 }
 
 fn a_hostile_store_fills_nothing() {

@@ -10,6 +10,7 @@ crate::tests! {
     a_departed_maker_is_removed_with_its_key_file_and_what_stays_is_said,
     the_key_file_of_a_removed_maker_can_stay,
     a_maker_with_a_key_in_use_is_removed_by_force_alone,
+    what_remove_recommends_of_several_keys_can_be_done,
     a_key_file_with_somebody_elses_key_is_not_removed,
     a_key_that_gpg_revoked_is_named_and_its_revocation_published,
     a_home_that_is_gone_is_named_with_whose_it_is,
@@ -73,6 +74,22 @@ fn a_maker_with_a_key_in_use_is_removed_by_force_alone() {
     assert!(host.key_file("a").exists());
     host.run(&["remove", "a", "--force"]).succeeded();
     assert_eq!((host.list().len(), host.secret_keys(), host.key_file("a").exists()), (0, 1, false));
+}
+
+fn what_remove_recommends_of_several_keys_can_be_done() {
+    let host = Host::new();
+    host.create(&["a@localhost"]).succeeded();
+    host.run(&[&["rotate", "a", "--overlap", "30d"], &NEW[..]].concat()).succeeded();
+    let ran = host.run(&["remove", "a"]).failed();
+    let advice = ran.stderr.split("): ").nth(1).unwrap().split(" ends them").next().unwrap();
+    let commands: Vec<_> = advice.split(" && ").collect();
+    assert_eq!(commands.len(), 2, "{ran}");
+    for command in commands {
+        let words: Vec<_> = command.split(' ').collect();
+        assert_eq!(words[..2], ["podseal", "imagemaker"], "{ran}");
+        host.run(&words[2..]).succeeded();
+    }
+    host.run(&["remove", "a"]).succeeded();
 }
 
 fn a_key_file_with_somebody_elses_key_is_not_removed() {

@@ -13,6 +13,7 @@ crate::tests! {
     needs [Gpg, Registry, Store];
     the_longest_path_decides_whose_key_counts,
     the_older_name_of_the_store_is_read_too,
+    nested_makers_are_looked_for_in_their_own_stores,
     nodes_files_are_written_whole_into_a_new_folder_alone,
 }
 
@@ -95,6 +96,24 @@ fn the_older_name_of_the_store_is_read_too() {
         };
         std::fs::write(&file, text.lines().filter(line).collect::<Vec<_>>().join("\n")).unwrap();
         pull(&host, &containers, &image.tagged()).succeeded();
+    }
+}
+
+fn nested_makers_are_looked_for_in_their_own_stores() {
+    let (registry, store, other) = (Registry::start(), Store::start(), Store::start());
+    let host = host_of(&store);
+    let outer = format!("a@{}", registry.host);
+    let inner = format!("b@{}/x/y", registry.host);
+    host.create_for(&[&outer, &inner], &store.url);
+    host.create_for(&[&format!("c@{}/x", registry.host)], &other.url);
+    let containers = nodes_files(&host);
+    for (name, maker, found) in [("x/y/app:1", "b", true), ("app:1", "a", true), ("x/app:1", "c", false)] {
+        let image = registry.push(name);
+        sign(&host, &containers, &registry, &image, &host.key(maker));
+        let ran = pull(&host, &containers, &image.tagged());
+        assert_eq!(ran.ok(), found, "{name}: {ran}");
+        // Signed into the one store of this host, and looked for in the other.
+        assert!(found || ran.stderr.contains("no signature exists"), "{name}: {ran}");
     }
 }
 

@@ -15,6 +15,7 @@ crate::tests! {
     kubectl_runs_it_and_help_calls_it_so,
     the_namespace_and_the_context_are_those_of_the_kubeconfig,
     verify_shows_what_is_recorded_and_does_without_where_it_may_not,
+    check_of_an_image_does_not_pass_for_want_of_a_policy,
     kubectl_completes_it,
 }
 
@@ -128,4 +129,27 @@ fn kubectl_completes_it() {
     assert!(completed(&["expl"]).starts_with("explain"), "{}", completed(&["expl"]));
     assert!(completed(&["verify", "--expected"]).starts_with("--expected-identity"));
     assert!(completed(&["verify", "-o", ""]).contains("json"));
+}
+
+fn check_of_an_image_does_not_pass_for_want_of_a_policy() {
+    let config = kubeconfig(User::Admin, "default");
+    let folder = scratch::folder("plugin-check");
+    let pod = folder.join("pod.yaml");
+    let text =
+        "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c, image: 'localhost:1/a'}]}}";
+    std::fs::write(&pod, text).unwrap();
+    let policy = folder.join("policy.yaml");
+    let text = "{apiVersion: tmax.io/v1, kind: ClusterRegistrySecurityPolicy, metadata: {name: p}, \
+                spec: {registries: [{registry: 'localhost:1', signCheck: false}]}}";
+    std::fs::write(&policy, text).unwrap();
+    let (pod, policy) = (pod.to_str().unwrap(), policy.to_str().unwrap());
+    for about in [["--image", "localhost:1/a"], ["-f", pod]] {
+        let check = [&["podseal", "check"], &about[..]].concat();
+        let ran = kubectl(&config, &check).failed();
+        assert_eq!(ran.code, Some(64), "{ran}");
+        assert!(ran.stderr.contains("kubectl podseal explain") && !ran.stdout.contains("Allowed"), "{ran}");
+        kubectl(&config, &[&check[..], &["--policy", policy]].concat()).succeeded();
+        // Without kubectl nobody thinks of a cluster.
+        crate::support::podseal::podseal(&check[1..]).succeeded();
+    }
 }

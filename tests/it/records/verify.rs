@@ -4,7 +4,7 @@ use std::process::Command;
 
 use super::world::{Keeping, MAKER, World, json};
 use crate::support::podseal::BINARY;
-use crate::support::registry::Image;
+use crate::support::registry::{Auth, Image, Options, Registry, docker_config};
 use crate::support::scratch;
 use crate::support::signer::{GpgKey, KeySpec, Payload};
 use crate::support::tools::{self, Ran};
@@ -17,6 +17,8 @@ crate::tests! {
     without_a_key_nothing_is_found_out,
     a_name_must_be_equal_as_a_whole,
     a_store_that_does_not_answer_is_no_empty_store,
+    a_folder_that_is_not_there_is_no_empty_store,
+    a_login_that_is_there_is_used,
     the_digest_alone_and_another_registry_are_enough,
     a_registry_that_keeps_signatures_itself_is_asked_where_no_store_is_configured,
     expired_and_revoked_keys_verify_nothing,
@@ -166,6 +168,44 @@ fn a_store_that_does_not_answer_is_no_empty_store() {
     // A tag that nobody can resolve.
     let ran = world.verify(&format!("{}/records/none:9", image.host), &image.tagged(), &keys(world));
     assert!(ran.code == Some(2) && ran.stderr.contains("does not exist"), "{ran}");
+}
+
+fn a_folder_that_is_not_there_is_no_empty_store() {
+    let world = World::shared();
+    let image = world.signed("folder");
+    let verify = |store: &str| {
+        let args = ["verify", &image.pinned(), "--expected-identity", &image.tagged(), "--insecure", "--lookaside"];
+        let args = [&args[..], &[store], &keys(world)[..]].concat();
+        crate::support::podseal::podseal_with(&args, &[("HOME", "/nonexistent")], b"")
+    };
+    let folder = world.store.folder().display().to_string();
+    verify(&format!("file://{folder}")).succeeded();
+    let ran = verify(&format!("file://{folder}-typo"));
+    let said = format!("--lookaside file://{folder}-typo: there is no folder {folder}-typo");
+    assert!(ran.code == Some(2) && ran.stderr.contains(&said), "{ran}");
+    // A folder without signatures is an answer.
+    let ran = verify(&format!("file://{}", scratch::folder("empty").display()));
+    assert!(ran.code == Some(1) && ran.stdout.contains("has no GPG signature"), "{ran}");
+}
+
+fn a_login_that_is_there_is_used() {
+    let world = World::shared();
+    let options = Options { auth: Auth::Basic, users: vec!["auditor:secret:records".to_owned()], ..Options::default() };
+    let registry = Registry::with(&options);
+    let image = registry.push("records/private:1");
+    put(world, &image, 1, &world.gpg.sign(&world.maker, &Payload::new(&image.digest, &image.tagged()).bytes()));
+    let verify = |password: &str, more: &[&str]| {
+        let folder = docker_config(&[(&registry.host, "auditor", password)]);
+        let args = ["verify", &image.tagged(), "--expected-identity", &image.tagged(), "--insecure", "--lookaside"];
+        let args = [&args[..], &[&world.store.url], &keys(world)[..], more].concat();
+        let env = [("HOME", "/nonexistent"), ("XDG_RUNTIME_DIR", ""), ("DOCKER_CONFIG", folder.to_str().unwrap())];
+        crate::support::podseal::podseal_with(&args, &env, b"")
+    };
+    verify("secret", &[]).succeeded();
+    assert_eq!(verify("wrong", &[]).code, Some(2));
+    // A file that is named stands alone.
+    let nobody = docker_config(&[]).join("config.json");
+    assert_eq!(verify("secret", &["--docker-config", nobody.to_str().unwrap()]).code, Some(2));
 }
 
 fn the_digest_alone_and_another_registry_are_enough() {

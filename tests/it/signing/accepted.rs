@@ -22,6 +22,7 @@ crate::tests! {
     a_signature_is_for_one_digest_name_and_key,
     the_payload_is_that_of_skopeo,
     signing_twice_adds_nothing_unless_it_is_wanted,
+    a_signature_that_gpg_lets_end_is_said_to_end,
     signers_of_the_same_moment_lose_no_signature,
     an_index_is_signed_alone_or_with_its_manifests,
     what_cannot_be_signed_is_said_and_leaves_nothing,
@@ -249,6 +250,29 @@ fn signing_twice_adds_nothing_unless_it_is_wanted() {
     world.sign(&image.tagged(), &other.fingerprint, &[]).succeeded();
     assert_eq!(world.signatures(&image).len(), 4);
     world.check(&image.tagged(), &world.gpg.export_file(&[&other])).succeeded();
+}
+
+fn a_signature_that_gpg_lets_end_is_said_to_end() {
+    let world = World::new();
+    world.gpg.generate(&KeySpec::new("Maker <m@registry.local>"));
+    let image = world.registry.push("alt/a:1");
+    let sign = |more: &[&str]| world.sign(&image.tagged(), "m@registry.local", more).succeeded();
+    let conf = world.gpg.home().join("gpg.conf");
+    let before = std::fs::read_to_string(&conf).unwrap_or_default();
+    std::fs::write(&conf, format!("{before}\ndefault-sig-expire 1d\n")).unwrap();
+    for _ in 0..2 {
+        let ran = sign(&[]);
+        assert!(ran.stderr.contains("this signature ends on 20") && ran.stderr.contains("Z, and verifies"), "{ran}");
+        let place = format!("default-sig-expire in {}", conf.display());
+        assert!(ran.stderr.contains(&place), "{ran}");
+    }
+    // One without an end beside it, and nothing needs to be said.
+    std::fs::write(&conf, before).unwrap();
+    for more in [&["--again"][..], &[]] {
+        let ran = sign(more);
+        assert!(!ran.stderr.contains("ends on"), "{ran}");
+    }
+    assert_eq!(world.signatures(&image).len(), 2);
 }
 
 fn signers_of_the_same_moment_lose_no_signature() {

@@ -184,6 +184,27 @@ async fn refused_writing_names_the_way_out() {
 }
 
 #[tokio::test]
+async fn a_manifest_that_a_registry_refuses_for_good_is_no_outage() {
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    let bytes = Bytes::from_static(b"{}");
+    for (status, code, definite) in [
+        (400, "MANIFEST_INVALID", true),
+        (422, "MANIFEST_INVALID", true),
+        (413, "", true),
+        (400, "MANIFEST_BLOB_UNKNOWN", false),
+        (404, "MANIFEST_BLOB_UNKNOWN", false),
+        (500, "MANIFEST_INVALID", false),
+    ] {
+        let body = format!(r#"{{"errors":[{{"code":"{code}"}}]}}"#);
+        let server = Server::plain(1, move |_| reply(status, body.clone()).with("content-type", "application/json"));
+        let pushed = upstream().push_manifest(&server.repository("a/b"), Some("1"), kind, &bytes, &insecure()).await;
+        let fault = pushed.expect_err("refused");
+        assert_eq!(fault.kind().retryable(), !definite, "{status} {code}: {fault}");
+        assert!(!definite || fault.message().contains("refuses the manifest"), "{fault}");
+    }
+}
+
+#[tokio::test]
 async fn a_manifest_is_read_back_by_its_digest() {
     let manifest =
         r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[]}"#;
