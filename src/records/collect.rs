@@ -44,8 +44,8 @@ pub struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// The signatures of a lookaside store, `limit` and 32 MiB at most. Reading ends at the first number that does not exist; every
-    /// other answer than a signature is a fault.
+    /// The signatures of a lookaside store, `limit` and 32 MiB at most. Reading ends at the first number that does not exist;
+    /// every other answer than a signature is a fault.
     pub async fn in_store(&self, store: &StoreUrl, digest: &Digest, limit: usize) -> Result<Collected, Fault> {
         let (mut collected, mut bytes) = (Collected::default(), 0);
         for number in 1..=limit.min(MAX_SIGNATURES) {

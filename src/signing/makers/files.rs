@@ -33,8 +33,8 @@ pub fn lay_out(directory: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Gives a folder that was just made its mode; the group that it hands on is kept. Who may write to the directory may have put
-/// something else in its place meanwhile: a link is not followed, and a folder in use stays as it is.
+/// Gives a folder that was just made its mode; the group that it hands on is kept. Who may write to the directory may have
+/// put something else in its place meanwhile: a link is not followed, and a folder in use stays as it is.
 fn give_mode(folder: &Path, mode: u32) -> std::io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = File::from(rustix::fs::open(folder, flags, rustix::fs::Mode::empty())?);
