@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::world::{DAY, Host, NEW, PLAIN, keys, verify};
 use crate::support::podseal::BINARY;
@@ -68,6 +68,21 @@ fn unrecorded(host: &Host) -> Vec<String> {
     prints.filter(|print| !recorded.contains(print)).map(str::to_owned).collect()
 }
 
+/// Whoever called gpg was killed, and gpg may be at it still.
+fn wait_for_gpg(host: &Host) {
+    let home = host.gpg.home().to_string_lossy().into_owned();
+    let works = |process: &Path| {
+        let read =
+            |name: &str| String::from_utf8_lossy(&std::fs::read(process.join(name)).unwrap_or_default()).into_owned();
+        read("comm").trim() == "gpg" && (read("cmdline").contains(&home) || read("environ").contains(&home))
+    };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while std::fs::read_dir("/proc").unwrap().any(|entry| works(&entry.unwrap().path())) {
+        assert!(Instant::now() < deadline, "gpg does not end");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 fn a_rotation_that_is_killed_is_finished_by_the_next_one() {
     let host = Host::new();
     host.create(&["a@localhost"]).succeeded();
@@ -78,8 +93,7 @@ fn a_rotation_that_is_killed_is_finished_by_the_next_one() {
         command.args(["imagemaker", "rotate", "a", "--overlap", "30d"]).args(NEW).arg("--dir").arg(&host.dir);
         command.env("GNUPGHOME", host.gpg.home()).stdout(Stdio::null()).stderr(Stdio::null());
         let _ = command.status().unwrap();
-        // gpg may be at it still.
-        std::thread::sleep(Duration::from_millis(400));
+        wait_for_gpg(&host);
         let found = unrecorded(&host);
         left += found.len();
         assert!(found.len() <= 1, "{found:?}");
