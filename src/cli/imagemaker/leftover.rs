@@ -41,11 +41,9 @@ pub(super) fn unrecorded(makers: &Makers, maker: &Maker, keys: &[SecretKey]) -> 
     let mut left: Vec<_> = keys.iter().filter(|key| unknown(key) && is_of(key, maker)).cloned().collect();
     if !left.is_empty() {
         let published = makers.published_fingerprints();
-        let half = |key: &SecretKey| {
-            makers
-                .half_added(&maker.name)
-                .is_some_and(|half| half.keys.iter().any(|own| own.fingerprint == key.fingerprint))
-        };
+        let half = makers.half_added(&maker.name);
+        let half =
+            |key: &SecretKey| half.is_some_and(|half| half.keys.iter().any(|own| own.fingerprint == key.fingerprint));
         left.retain(|key| !published.contains(&key.fingerprint) || half(key));
     }
     left.sort_by_key(|key| key.created);

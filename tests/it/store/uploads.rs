@@ -18,7 +18,7 @@ use crate::support::http::Http;
 use crate::support::pki::{Authority, LOCAL};
 use crate::support::process::{Process, eventually};
 use crate::support::registry::Registry;
-use crate::support::signer::{Gpg, KeySpec, Skopeo};
+use crate::support::signer::{Gpg, GpgKey, KeySpec, Skopeo};
 use crate::support::store::registries_d;
 use crate::support::{ports, scratch, tools};
 
@@ -209,6 +209,16 @@ http {
 }
 "#;
 
+/// skopeo's signature of an image; with registries.d that name no store, by the extension API.
+#[track_caller]
+fn sign_by_skopeo(gpg: &Gpg, key: &GpgKey, registries_d: &Path, name: &str) {
+    let image = format!("docker://{name}");
+    let mut command = gpg.command("skopeo");
+    command.arg("--registries.d").arg(registries_d);
+    command.args(["copy", "-q", "--src-tls-verify=false", "--dest-tls-verify=false"]);
+    tools::run(command.args(["--sign-by", &key.fingerprint, &image, &image])).succeeded();
+}
+
 fn skopeo_signs_and_verifies_by_the_extension_api_of_a_front() {
     let (origin, gpg, store) = (Registry::start(), Gpg::new(), Store::start());
     let (key, stranger) =
@@ -217,18 +227,10 @@ fn skopeo_signs_and_verifies_by_the_extension_api_of_a_front() {
     let (_front, host) = front(&origin, &store);
     let name = format!("{host}/team/app:1");
     let nothing = scratch::folder("no-registries.d");
-    let mut command = gpg.command("skopeo");
-    command.arg("--registries.d").arg(&nothing).args([
-        "copy",
-        "-q",
-        "--src-tls-verify=false",
-        "--dest-tls-verify=false",
-    ]);
-    command.args(["--sign-by", &key.fingerprint, &format!("docker://{name}"), &format!("docker://{name}")]);
-    tools::run(&mut command).succeeded();
+    sign_by_skopeo(&gpg, &key, &nothing, &name);
     let listed = store.get(&extension_path("team/app", &image.digest.parse().unwrap())).text();
     assert!(listed.contains(&format!("{}@", image.digest)), "{listed}");
-    let verify = |key: &crate::support::signer::GpgKey| {
+    let verify = |key: &GpgKey| {
         let policy = serde_json::json!({"default": [{"type": "signedBy", "keyType": "GPGKeys", "keyPath": gpg.export_file(&[key])}]});
         let folder = scratch::folder("verify");
         std::fs::write(folder.join("policy.json"), policy.to_string()).unwrap();
@@ -549,15 +551,7 @@ fn skopeo_and_podseal_read_the_list_of_an_image_that_strangers_filled() {
         std::fs::write(folder.join(format!("signature-{number}")), blob).unwrap();
     }
     let nothing = scratch::folder("no-registries.d");
-    let mut command = gpg.command("skopeo");
-    command.arg("--registries.d").arg(&nothing).args([
-        "copy",
-        "-q",
-        "--src-tls-verify=false",
-        "--dest-tls-verify=false",
-    ]);
-    command.args(["--sign-by", &key.fingerprint, &format!("docker://{name}"), &format!("docker://{name}")]);
-    tools::run(&mut command).succeeded();
+    sign_by_skopeo(&gpg, &key, &nothing, &name);
     for (key, accepted) in [(&key, true), (&gpg.generate(&KeySpec::new("other@x.org")), false)] {
         let public = gpg.export_file(&[key]);
         let rule = serde_json::json!([{"type": "signedBy", "keyType": "GPGKeys", "keyPath": public}]);
